@@ -1,0 +1,24 @@
+//! What is known: the objects of the cluster and the interfaces of this node, as plain values.
+//!
+//! Objects arrive as [`Change`]s that are already understood: selectors are parsed, defaults applied, and what
+//! could not be understood has become a [`Problem`] and something that never widens access.
+
+mod change;
+mod cluster;
+mod namespace;
+mod node;
+mod pod;
+mod policy;
+mod problem;
+mod selector;
+
+pub use change::{Change, Kind, Link, ObjectKey};
+pub use cluster::{Cluster, Touched};
+pub use namespace::Namespace;
+pub use node::Node;
+pub use pod::{NamedPort, Phase, Pod};
+pub use policy::{
+    Action, Block, NamespaceMatch, Peer, Policy, PolicyKind, Port, PortRange, Rule, RuleRef, Subject, Tier,
+};
+pub use problem::Problem;
+pub use selector::{Labels, Requirement, Selector};

@@ -1,0 +1,175 @@
+//! All that is known, and the one way to change it.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Change, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem};
+
+/// Settings and state of the cluster as this node knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// Name of this node: pods with it in `spec.nodeName` are enforced here.
+    pub node_name: String,
+    /// Pod ranges from settings, beside those of the nodes.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Every pod is audited, whatever its annotations say.
+    pub audit_all: bool,
+    /// Namespaces by name.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Pods.
+    pub pods: BTreeMap<ObjectKey, Pod>,
+    /// Policies of all dialects.
+    pub policies: BTreeMap<ObjectKey, Policy>,
+    /// Interfaces of this node, by index.
+    pub links: BTreeMap<u32, Link>,
+    /// Addresses of this node's own interfaces.
+    pub node_addresses: BTreeSet<IpAddr>,
+    /// What is wrong with objects, by object.
+    pub problems: BTreeMap<ObjectKey, Vec<Problem>>,
+}
+
+/// What a change can have moved; what is not named here compiles to what it compiled to before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Pods whose labels, addresses, ports, place or being changed.
+    pub pods: BTreeSet<ObjectKey>,
+    /// Namespaces whose labels changed.
+    pub namespaces: BTreeSet<String>,
+    /// Policies changed.
+    pub policies: bool,
+    /// Nodes, node addresses or interfaces changed.
+    pub topology: bool,
+    /// Only problems changed: nothing to compile, something to report.
+    pub problems: bool,
+}
+
+impl Touched {
+    /// True when nothing needs compiling.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty() && self.namespaces.is_empty() && !self.policies && !self.topology
+    }
+}
+
+/// Puts `value` at `key`; true when that changed anything.
+fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+    if map.get(&key) == Some(&value) {
+        return false;
+    }
+    map.insert(key, value);
+    true
+}
+
+impl Cluster {
+    /// An empty cluster as seen from `node_name`.
+    #[must_use]
+    pub fn new(node_name: &str) -> Self {
+        Self { node_name: node_name.to_string(), ..Self::default() }
+    }
+
+    /// Takes a change and adds what it moved to `touched`. The result depends only on the last change of each
+    /// object, not on their order.
+    pub fn apply(&mut self, change: Change, touched: &mut Touched) {
+        match change {
+            Change::Namespace(namespace) => {
+                let name = namespace.name.clone();
+                touched.problems |= self.problems.remove(&ObjectKey::cluster(Kind::Namespace, &name)).is_some();
+                if put(&mut self.namespaces, name.clone(), namespace) {
+                    touched.namespaces.insert(name);
+                }
+            }
+            Change::Node(node) => {
+                let name = node.name.clone();
+                touched.problems |= self.problems.remove(&ObjectKey::cluster(Kind::Node, &name)).is_some();
+                touched.topology |= put(&mut self.nodes, name, node);
+            }
+            Change::Pod(pod) => {
+                let key = pod.key();
+                touched.problems |= self.problems.remove(&key).is_some();
+                if put(&mut self.pods, key.clone(), pod) {
+                    touched.pods.insert(key);
+                }
+            }
+            Change::Policy(policy, problems) => {
+                let key = policy.key.clone();
+                touched.policies |= put(&mut self.policies, key.clone(), policy);
+                touched.problems |= if problems.is_empty() {
+                    self.problems.remove(&key).is_some()
+                } else {
+                    put(&mut self.problems, key, problems)
+                };
+            }
+            Change::Bad(problem) => {
+                touched.problems |= put(&mut self.problems, problem.object.clone(), alloc::vec![problem]);
+            }
+            Change::Gone(key) => self.remove(&key, touched),
+            Change::Listed(kind, present) => self.keep_only(kind, present, touched),
+            Change::Link(link) => {
+                touched.topology |= put(&mut self.links, link.ifindex, link);
+            }
+            Change::LinkGone(ifindex) => touched.topology |= self.links.remove(&ifindex).is_some(),
+            Change::NodeAddresses(addresses) => {
+                let addresses = addresses.into_iter().collect();
+                touched.topology |= self.node_addresses != addresses;
+                self.node_addresses = addresses;
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        touched.problems |= self.problems.remove(key).is_some();
+        match key.kind {
+            Kind::Namespace => {
+                if self.namespaces.remove(&key.name).is_some() {
+                    touched.namespaces.insert(key.name.clone());
+                }
+            }
+            Kind::Node => touched.topology |= self.nodes.remove(&key.name).is_some(),
+            Kind::Pod => {
+                if self.pods.remove(key).is_some() {
+                    touched.pods.insert(key.clone());
+                }
+            }
+            Kind::NetworkPolicy | Kind::ClusterNetworkPolicy => {
+                touched.policies |= self.policies.remove(key).is_some();
+            }
+        }
+    }
+
+    fn keep_only(&mut self, kind: Kind, present: Vec<ObjectKey>, touched: &mut Touched) {
+        let present: BTreeSet<ObjectKey> = present.into_iter().collect();
+        let gone: Vec<ObjectKey> =
+            self.keys(kind).into_iter().filter(|key| !present.contains(key)).collect();
+        for key in &gone {
+            self.remove(key, touched);
+        }
+        let stale: Vec<ObjectKey> =
+            self.problems.keys().filter(|k| k.kind == kind && !present.contains(*k)).cloned().collect();
+        for key in stale {
+            touched.problems |= self.problems.remove(&key).is_some();
+        }
+    }
+
+    fn keys(&self, kind: Kind) -> Vec<ObjectKey> {
+        match kind {
+            Kind::Namespace => self.namespaces.keys().map(|n| ObjectKey::cluster(kind, n)).collect(),
+            Kind::Node => self.nodes.keys().map(|n| ObjectKey::cluster(kind, n)).collect(),
+            Kind::Pod => self.pods.keys().cloned().collect(),
+            Kind::NetworkPolicy | Kind::ClusterNetworkPolicy => {
+                self.policies.keys().filter(|k| k.kind == kind).cloned().collect()
+            }
+        }
+    }
+
+    /// The namespace's labels; an unknown namespace has none.
+    #[must_use]
+    pub fn namespace_labels(&self, name: &str) -> Option<&super::Labels> {
+        self.namespaces.get(name).map(|n| &n.labels)
+    }
+}

@@ -1,0 +1,15 @@
+//! Namespaces.
+
+use alloc::string::String;
+
+use super::Labels;
+
+/// A namespace. Its labels include `kubernetes.io/metadata.name`, which the API server always sets (S25) and the
+/// directory source adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: Labels,
+}

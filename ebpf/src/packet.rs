@@ -1,0 +1,88 @@
+//! A packet as the kernel hands it over.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::programs::TcContext;
+use cellwall_abi::Be16;
+use cellwall_verdict::Packet;
+use zerocopy::FromBytes;
+
+/// The frame at the hook.
+pub struct Frame {
+    skb: *mut __sk_buff,
+}
+
+impl Frame {
+    #[inline(always)]
+    pub fn new(context: &TcContext) -> Self {
+        Self { skb: context.skb.skb }
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> &__sk_buff {
+        // SAFETY: the context is valid for the whole run of the program.
+        unsafe { &*self.skb }
+    }
+
+    /// Length of the frame in bytes.
+    #[inline(always)]
+    pub fn bytes(&self) -> u32 {
+        self.skb().len
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn read<T: FromBytes>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes size_of::<T>() bytes to `value` or fails; any bytes are a T (FromBytes).
+        let result = unsafe {
+            bpf_skb_load_bytes(self.skb.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32)
+        };
+        // SAFETY: written in full when the helper succeeded.
+        (result == 0).then(|| unsafe { value.assume_init() })
+    }
+
+    #[inline(always)]
+    fn direct<T: FromBytes, const OFFSET: usize>(&self) -> Option<&T> {
+        let (start, end) = (self.skb().data as usize, self.skb().data_end as usize);
+        if start + OFFSET + size_of::<T>() > end {
+            return None;
+        }
+        // SAFETY: in bounds, as just checked; any bytes are a T. The kernel reserves NET_IP_ALIGN bytes in front
+        // of a frame, so that what follows the Ethernet header is aligned to four.
+        Some(unsafe { &*((start + OFFSET) as *const T) })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.skb().len
+    }
+
+    #[inline(always)]
+    fn ether_type(&self) -> Be16 {
+        Be16::from_raw(self.skb().protocol as u16)
+    }
+
+    #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        self.skb().vlan_present != 0
+    }
+
+    #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        self.skb().gso_size != 0
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.skb().ifindex
+    }
+
+    #[inline(always)]
+    fn ingress_ifindex(&self) -> u32 {
+        self.skb().ingress_ifindex
+    }
+}

@@ -1,0 +1,189 @@
+//! The maps, and how the decision sees them. Names, keys and values are those of `cellwall_abi::tables`.
+
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
+use cellwall_abi::{
+    Addr6, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6,
+    Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue, TICK_SHIFT, V4, V6,
+    record_index, tables as t,
+};
+use cellwall_verdict::Tables;
+
+#[map]
+static LIVE: Array<Live> = Array::with_max_entries(t::LIVE.capacity, 0);
+#[map]
+static CONFIG: Array<Config> = Array::with_max_entries(t::CONFIG.capacity, 0);
+#[map]
+static ENDPOINTS: HashMap<u32, u32> = HashMap::with_max_entries(t::ENDPOINTS.capacity, 0);
+#[map]
+static RECORDS: Array<EndpointRecord> = Array::with_max_entries(t::RECORDS.capacity, 0);
+#[map]
+static BUCKETS: Array<Bucket> = Array::with_max_entries(t::BUCKETS.capacity, 0);
+// Not preallocated: clusters are small more often than the capacity is used, and memory is charged to the agent.
+#[map]
+static ADDRESSES4: HashMap<Be32, u32> = HashMap::with_max_entries(t::ADDRESSES4.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static ADDRESSES6: HashMap<Addr6, u32> = HashMap::with_max_entries(t::ADDRESSES6.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static CLASSES: Array<ClassPair> = Array::with_max_entries(t::CLASSES.capacity, 0);
+#[map]
+static PREFIXES4: LpmTrie<Be32, ClassPair> = LpmTrie::with_max_entries(t::PREFIXES4.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static PREFIXES6: LpmTrie<Addr6, ClassPair> = LpmTrie::with_max_entries(t::PREFIXES6.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static POLICY: HashMap<PolicyKey, PolicyEntry> = HashMap::with_max_entries(t::POLICY.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static PORTS: LpmTrie<PortKey, PortValue> = LpmTrie::with_max_entries(t::PORTS.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static PENDING4: LruHashMap<FlowKey4, Conn> = LruHashMap::with_max_entries(t::PENDING4.capacity, 0);
+#[map]
+static PENDING6: LruHashMap<FlowKey6, Conn> = LruHashMap::with_max_entries(t::PENDING6.capacity, 0);
+#[map]
+static FLOWS4: HashMap<FlowKey4, Conn> = HashMap::with_max_entries(t::FLOWS4.capacity, 0);
+#[map]
+static FLOWS6: HashMap<FlowKey6, Conn> = HashMap::with_max_entries(t::FLOWS6.capacity, 0);
+#[map]
+static FRAGMENTS4: LruHashMap<FragmentKey4, Fragment> = LruHashMap::with_max_entries(t::FRAGMENTS4.capacity, 0);
+#[map]
+static FRAGMENTS6: LruHashMap<FragmentKey6, Fragment> = LruHashMap::with_max_entries(t::FRAGMENTS6.capacity, 0);
+
+/// The maps of this object.
+pub struct Maps;
+
+/// Current tick.
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: the helper has no arguments and cannot fail.
+    (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
+}
+
+/// Takes one token of the pod in `slot`; false when it has none left in this tick. Two CPUs may take the same
+/// one: the bound is a bound on what a flood can take, not an exact count.
+#[inline(always)]
+fn take_token(slot: u32) -> bool {
+    let Some(bucket) = BUCKETS.get_ptr_mut(slot) else { return false };
+    // SAFETY: the pointer is to a live array element; races are benign, see above.
+    unsafe {
+        let now = now();
+        if (*bucket).refilled != now {
+            (*bucket).refilled = now;
+            (*bucket).tokens = Bucket::PER_TICK;
+        }
+        if (*bucket).tokens == 0 {
+            return false;
+        }
+        (*bucket).tokens -= 1;
+    }
+    true
+}
+
+macro_rules! tables {
+    ($family:ty, $addr:ty, $bits:literal, $flow_key:ty, $fragment_key:ty,
+     $addresses:ident, $prefixes:ident, $pending:ident, $flows:ident, $fragments:ident) => {
+        impl Tables<$family> for Maps {
+            #[inline(always)]
+            fn live(&self) -> Live {
+                LIVE.get(0).copied().unwrap_or_default()
+            }
+
+            #[inline(always)]
+            fn strict(&self) -> bool {
+                CONFIG.get(0).is_some_and(|config| config.flags & CONFIG_STRICT != 0)
+            }
+
+            #[inline(always)]
+            fn record(&self, ifindex: u32, bank: u32) -> Option<(u32, &EndpointRecord)> {
+                // SAFETY: rows of ENDPOINTS are never replaced, only inserted and deleted.
+                let slot = *unsafe { ENDPOINTS.get(&ifindex) }?;
+                Some((slot, RECORDS.get(record_index(slot, bank))?))
+            }
+
+            #[inline(always)]
+            fn class(&self, address: &$addr, bank: u32) -> u32 {
+                // SAFETY: rows of the exact table are never replaced, only inserted and deleted.
+                if let Some(slot) = unsafe { $addresses.get(address) }
+                    && let Some(pair) = CLASSES.get(*slot)
+                {
+                    return pair.class(bank);
+                }
+                $prefixes.get(&Key::new($bits, *address)).map_or(CLASS_WORLD, |pair| pair.class(bank))
+            }
+
+            #[inline(always)]
+            fn policy(&self, key: &PolicyKey) -> Option<&PolicyEntry> {
+                // SAFETY: rows of POLICY are never replaced, only inserted and deleted.
+                unsafe { POLICY.get(key) }
+            }
+
+            #[inline(always)]
+            fn port(&self, key: &PortKey) -> Option<PortValue> {
+                PORTS.get(&Key::new(PortKey::BITS, *key)).copied()
+            }
+
+            #[inline(always)]
+            fn flow(&self, key: &$flow_key) -> Option<&mut Conn> {
+                // SAFETY: the row stays readable and writable for this run of the program even if it is deleted;
+                // concurrent writes are to single words, and Conn says what they can do.
+                $flows.get_ptr_mut(key).map(|row| unsafe { &mut *row })
+            }
+
+            #[inline(always)]
+            fn pending(&self, key: &$flow_key) -> Option<&mut Conn> {
+                // SAFETY: as above.
+                $pending.get_ptr_mut(key).map(|row| unsafe { &mut *row })
+            }
+
+            #[inline(always)]
+            fn insert_flow(&self, key: &$flow_key, conn: &Conn) -> bool {
+                $flows.insert(key, conn, 0).is_ok()
+            }
+
+            #[inline(always)]
+            fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) {
+                if take_token(slot) {
+                    let _ = $pending.insert(key, conn, 0);
+                }
+            }
+
+            #[inline(always)]
+            fn remove(&self, key: &$flow_key) {
+                let _ = $flows.remove(key);
+                let _ = $pending.remove(key);
+            }
+
+            #[inline(always)]
+            fn remove_pending(&self, key: &$flow_key) {
+                let _ = $pending.remove(key);
+            }
+
+            #[inline(always)]
+            fn fragment(&self, key: &$fragment_key) -> Option<Fragment> {
+                // SAFETY: copied at once; a row that is recycled meanwhile is of another datagram of this node,
+                // and its verdict is at most as old as this one's.
+                unsafe { $fragments.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment) {
+                let _ = $fragments.insert(key, fragment, u64::from(BPF_NOEXIST));
+            }
+
+            #[inline(always)]
+            fn now(&self) -> u32 {
+                now()
+            }
+
+            #[inline(always)]
+            fn now_us(&self) -> u32 {
+                // SAFETY: the helper has no arguments and cannot fail.
+                (unsafe { bpf_ktime_get_ns() } / 1000) as u32
+            }
+        }
+    };
+}
+
+tables!(V4, Be32, 32, FlowKey4, FragmentKey4, ADDRESSES4, PREFIXES4, PENDING4, FLOWS4, FRAGMENTS4);
+tables!(V6, Addr6, 128, FlowKey6, FragmentKey6, ADDRESSES6, PREFIXES6, PENDING6, FLOWS6, FRAGMENTS6);

@@ -94,6 +94,7 @@ fn build(root: &Path, out: &Path, tools: &Tools) -> Result<(), String> {
     clean(&mut cargo);
     cargo.current_dir(root.join("ebpf")).env("RUSTC", &tools.rustc).env("RUSTC_BOOTSTRAP", "1");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools, root, &target));
+    cargo.env("RUSTC_WRAPPER", root.join("ebpf/.cargo/rustc.sh"));
     cargo.args(["build", "--release", "--locked", "--target", "bpfel-unknown-none", "--target-dir"]).arg(&target);
     if tools.build_std {
         cargo.args(["-Z", "build-std=core"]);
@@ -121,7 +122,7 @@ fn main() {
         println!("cargo::rerun-if-env-changed={name}");
     }
     let prepared = root.join("target/bpf-tools/env");
-    for path in ["ebpf/src", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "crates/abi", "crates/verdict", "Cargo.toml"] {
+    for path in ["ebpf/src", "ebpf/.cargo", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "crates/abi", "crates/verdict", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     println!("cargo::rerun-if-changed={}", prepared.display());

@@ -1,12 +1,13 @@
 //! A packet as the kernel hands it over.
 
+use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use aya_ebpf::programs::TcContext;
 use cellwall_abi::Be16;
-use cellwall_verdict::Packet;
+use cellwall_verdict::{Packet, Step};
 use zerocopy::FromBytes;
 
 /// The frame at the hook.
@@ -33,7 +34,28 @@ impl Frame {
     }
 }
 
+/// What a step of a walk needs, on the stack of the program that called `bpf_loop`.
+struct Walk<S> {
+    frame: Frame,
+    state: S,
+}
+
+/// One step, as `bpf_loop` calls it: 0 goes on, 1 stops.
+unsafe extern "C" fn step<S: Step>(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `bpf_loop` hands over the pointer that `walk` gave it, and `walk` outlives the loop.
+    let walk = unsafe { &mut *context.cast::<Walk<S>>() };
+    i64::from(!walk.state.step(&walk.frame))
+}
+
 impl Packet for Frame {
+    #[inline(always)]
+    fn walk<S: Step + Copy>(&self, max: u32, start: S) -> S {
+        let mut walk = Walk { frame: Self { skb: self.skb }, state: start };
+        // SAFETY: the callback takes what it is given here, and nothing keeps the pointer afterwards.
+        unsafe { bpf_loop(max, step::<S> as *mut c_void, (&raw mut walk).cast(), 0) };
+        walk.state
+    }
+
     #[inline(always)]
     fn read<T: FromBytes>(&self, offset: u32) -> Option<T> {
         let mut value = MaybeUninit::<T>::uninit();

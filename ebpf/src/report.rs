@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use cellwall_abi::{
-    Addr6, Be16, Counter, Direction, EVENT_AUDIT, EVENT_V6, Event, Family, Reason, V4, V6, tables as t,
+    Addr6, Be16, Counter, Direction, EVENT_AUDIT, EVENT_V6, Event, Reason, V4, V6, tables as t,
 };
 use cellwall_verdict::header::{ETH_IPV4, ETH_IPV6};
 use cellwall_verdict::parse::Parse;
@@ -74,5 +74,5 @@ pub fn emit(frame: &Frame, direction: Direction, verdict: &Verdict) {
         }
         _ => {}
     }
-    let _ = EVENTS.output(&event, u64::from(BPF_RB_NO_WAKEUP));
+    let _ = EVENTS.output::<Event>(&event, u64::from(BPF_RB_NO_WAKEUP));
 }

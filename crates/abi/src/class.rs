@@ -24,7 +24,9 @@ pub const FIRST_FREE_CLASS: u32 = 16;
 ///
 /// A prefix or address that exists in only one bank carries in the other the class it resolves to there without
 /// it, so that adding or deleting the row changes no verdict of that bank.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct ClassPair(u64);
 

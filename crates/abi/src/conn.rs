@@ -10,7 +10,19 @@ use crate::{Addr6, Be16, Be32, Mac};
 /// An ICMP echo has its identifier as `local_port`; `remote_port` is 1 when the pod asked and 2 when it was asked:
 /// a request never meets the entry of a request from the other side.
 #[derive(
-    Clone, Copy, Default, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Default,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 #[repr(C)]
 pub struct FlowKey4 {
@@ -32,7 +44,19 @@ pub struct FlowKey4 {
 
 /// Key of an IPv6 connection; see [`FlowKey4`].
 #[derive(
-    Clone, Copy, Default, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Default,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 #[repr(C)]
 pub struct FlowKey6 {

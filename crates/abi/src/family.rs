@@ -5,9 +5,9 @@ use core::fmt::Debug;
 use crate::{Addr6, Be16, Be32, EndpointRecord, FlowKey4, FlowKey6, FragmentKey4, FragmentKey6};
 
 /// An address family. The decision is one code path, generic over it; the tables are two.
-pub trait Family: Copy {
+pub trait Family: Copy + Debug + Default + Eq {
     /// An address.
-    type Addr: Copy + Eq + Ord + Debug;
+    type Addr: Copy + Default + Eq + Ord + Debug;
     /// Key of a connection.
     type FlowKey: Copy + Eq + Ord + Debug;
     /// Key of a datagram in fragments.
@@ -16,7 +16,7 @@ pub trait Family: Copy {
     /// True for IPv6.
     const V6: bool;
 
-    /// Key of a connection.
+    /// Key of a connection; addresses and ports are local and remote.
     fn flow_key(
         ifindex: u32,
         addresses: (Self::Addr, Self::Addr),
@@ -24,12 +24,11 @@ pub trait Family: Copy {
         protocol: u8,
     ) -> Self::FlowKey;
 
-    /// Key of a datagram in fragments.
+    /// Key of a datagram in fragments; addresses are source and destination.
     fn fragment_key(
         ifindex: u32,
         direction: crate::Direction,
-        source: Self::Addr,
-        destination: Self::Addr,
+        addresses: (Self::Addr, Self::Addr),
         id: u32,
         protocol: u8,
     ) -> Self::FragmentKey;
@@ -48,11 +47,11 @@ pub trait Family: Copy {
 }
 
 /// IPv4.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct V4;
 
 /// IPv6.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct V6;
 
 impl Family for V4 {
@@ -70,8 +69,7 @@ impl Family for V4 {
     fn fragment_key(
         ifindex: u32,
         direction: crate::Direction,
-        source: Be32,
-        destination: Be32,
+        (source, destination): (Be32, Be32),
         id: u32,
         protocol: u8,
     ) -> FragmentKey4 {
@@ -107,7 +105,12 @@ impl Family for V6 {
     const V6: bool = true;
 
     #[inline(always)]
-    fn flow_key(ifindex: u32, (local, remote): (Addr6, Addr6), ports: (Be16, Be16), protocol: u8) -> FlowKey6 {
+    fn flow_key(
+        ifindex: u32,
+        (local, remote): (Addr6, Addr6),
+        ports: (Be16, Be16),
+        protocol: u8,
+    ) -> FlowKey6 {
         FlowKey6 { ifindex, local, remote, local_port: ports.0, remote_port: ports.1, protocol, pad: [0; 3] }
     }
 
@@ -115,8 +118,7 @@ impl Family for V6 {
     fn fragment_key(
         ifindex: u32,
         direction: crate::Direction,
-        source: Addr6,
-        destination: Addr6,
+        (source, destination): (Addr6, Addr6),
         id: u32,
         protocol: u8,
     ) -> FragmentKey6 {

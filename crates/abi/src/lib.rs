@@ -26,8 +26,8 @@ pub mod tables;
 pub use class::{CLASS_UNKNOWN_POD, CLASS_WORLD, ClassPair, FIRST_FREE_CLASS};
 pub use config::{CONFIG_STRICT, Config};
 pub use conn::{
-    CONN_AUDIT, CONN_CLOSING, CONN_ESTABLISHED, CONN_FIN_OPENER, CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD,
-    CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, Conn, FlowKey4, FlowKey6,
+    CONN_AUDIT, CONN_CLOSING, CONN_ESTABLISHED, CONN_FIN_OPENER, CONN_FIN_REPLIER, CONN_MIDFLOW,
+    CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, Conn, FlowKey4, FlowKey6,
 };
 pub use endpoint::{Bucket, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, record_index};
 pub use event::{EVENT_AUDIT, EVENT_V6, Event};
@@ -36,7 +36,8 @@ pub use fragment::{Fragment, FragmentKey4, FragmentKey6};
 pub use live::Live;
 pub use net::{Addr6, Be16, Be32, Mac};
 pub use policy::{
-    ACTION_ALLOW, ACTION_DENY, INLINE_INTERVALS, Interval, PolicyEntry, PolicyKey, PortKey, PortValue, RULE_NONE,
+    ACTION_ALLOW, ACTION_DENY, INLINE_INTERVALS, Interval, PolicyEntry, PolicyKey, PortKey, PortValue,
+    RULE_NONE,
 };
 pub use reason::{Counter, Reason};
 

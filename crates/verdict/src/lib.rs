@@ -1,1 +1,64 @@
-//! verdict
+//! The decision on one packet: parse its headers, find its connection, else ask policy.
+//!
+//! This crate is compiled into the kernel programs and into the tests, so what a test sees is what a pod gets. It
+//! is generic over the address family, over the packet's bytes and over the tables; it never indexes with a
+//! bound it has not checked (the verifier would refuse a reachable panic).
+//!
+//! The order of lookups, most frequent first:
+//!
+//! 1. The live word, once. It holds for the whole packet.
+//! 2. The connection. Known and judged in the live revision: done ([`conn`]).
+//! 3. The pod's record. Its `since` says whether the connection's older verdict still stands.
+//! 4. The class of the remote address, the exception of the image for that class, else the image's default
+//!    ([`policy`]).
+//!
+//! What it never does: pass a packet that it could not understand to an isolated pod ([`entry`]).
+#![no_std]
+
+pub mod conn;
+pub mod entry;
+mod fragment;
+pub mod header;
+mod icmp;
+mod neighbour;
+pub mod parse;
+pub mod policy;
+mod tables;
+
+use cellwall_abi::Reason;
+pub use entry::{Hook, process};
+pub use tables::{Packet, Step, Tables};
+
+/// What is decided about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why.
+    pub reason: Reason,
+    /// The rule that decided, or [`cellwall_abi::RULE_NONE`].
+    pub rule: u32,
+    /// The pod is audited: a drop is counted and reported, and the packet passes.
+    pub audit: bool,
+}
+
+impl Verdict {
+    /// A verdict that no rule gave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(reason: Reason) -> Self {
+        Self { reason, rule: 0, audit: false }
+    }
+
+    /// A verdict of a rule.
+    #[inline(always)]
+    #[must_use]
+    pub const fn by_rule(reason: Reason, rule: u32) -> Self {
+        Self { reason, rule, audit: false }
+    }
+
+    /// True when the packet goes on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        !self.reason.is_drop() || self.audit
+    }
+}

@@ -1,0 +1,265 @@
+//! From a frame at a hook to a verdict: who is at this interface, what may pass unseen, what is tracked.
+//!
+//! Everything that cannot be understood ends in [`unjudgeable`], the one place that knows what happens then: it is
+//! dropped, with its reason, when the pod is isolated in that direction, and passes when it is not.
+
+use cellwall_abi::{
+    Direction, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Family, Live, Reason, V4, V6,
+};
+
+use crate::header::{ETH_ARP, ETH_IPV4, ETH_IPV6, Ethernet, ICMPV6};
+use crate::parse::{Headers, Parse, Part};
+use crate::tables::{Packet, Tables};
+use crate::{Verdict, conn, fragment, icmp, neighbour};
+
+/// Where and when: constant for one packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// 0 at the ingress hook of the pod. A number, compared where it is used: the verifier trusts a comparison,
+    /// and does not know that a [`Direction`] in memory can only be 0 or 1.
+    egress: u32,
+    /// Index of the host side of the pod's interface.
+    pub ifindex: u32,
+    /// The live word, read once.
+    pub live: Live,
+}
+
+impl Hook {
+    /// The hook of `direction` at an interface, and the live word that was read for this packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(direction: Direction, ifindex: u32, live: Live) -> Self {
+        Self { egress: direction as u32, ifindex, live }
+    }
+
+    /// Into the pod or out of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        if self.egress == 0 { Direction::Ingress } else { Direction::Egress }
+    }
+
+    /// The other hook of the same interface.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reverse(self) -> Self {
+        Self { egress: 1 - self.egress, ..self }
+    }
+}
+
+/// A packet whose headers are understood, at a pod that is known: what every part of the decision needs. One
+/// argument, because a kernel function has at most five.
+pub(crate) struct Case<'a, F: Family, P, T> {
+    pub(crate) packet: &'a P,
+    pub(crate) tables: &'a T,
+    pub(crate) hook: &'a Hook,
+    pub(crate) headers: &'a Headers<F>,
+    pub(crate) record: &'a EndpointRecord,
+    pub(crate) slot: u32,
+}
+
+impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
+    /// The address at the other end.
+    #[inline(always)]
+    pub(crate) fn remote(&self) -> F::Addr {
+        match self.hook.direction() {
+            Direction::Egress => self.headers.destination,
+            Direction::Ingress => self.headers.source,
+        }
+    }
+
+    /// True when nothing isolates the pod in the direction of this packet.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.record.image[self.hook.direction() as usize] == 0
+    }
+
+    /// Who sent a packet into the pod; `None` when anybody did (S59, S64). Never decided by address, which
+    /// masquerading forges: what nothing received, this node made.
+    #[inline(always)]
+    pub(crate) fn exempt(&self) -> Option<Reason> {
+        match (self.hook.direction(), self.packet.ingress_ifindex()) {
+            (Direction::Egress, _) => None,
+            (Direction::Ingress, 0) => Some(Reason::OwnNode),
+            (Direction::Ingress, ifindex) => (ifindex == self.hook.ifindex).then_some(Reason::OwnPod),
+        }
+    }
+}
+
+/// Judges a frame at the hook of one direction.
+#[inline(always)]
+pub fn process<P: Packet, T: Tables<V4> + Tables<V6>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+) -> Verdict {
+    let live = Tables::<V4>::live(tables);
+    let hook = Hook::new(direction, packet.ifindex(), live);
+    match packet.ether_type().get() {
+        ETH_IPV4 if !packet.has_vlan_tag() => ip::<V4, P, T>(packet, tables, &hook),
+        ETH_IPV6 if !packet.has_vlan_tag() => ip::<V6, P, T>(packet, tables, &hook),
+        ether_type => other(packet, tables, &hook, ether_type),
+    }
+}
+
+/// An IP packet: the established path, and the way out of it. The parts of the slow path are functions of their
+/// own, called one after the other, so that the kernel's 512 bytes of stack never hold two of them.
+#[inline(always)]
+fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) -> Verdict {
+    let headers = match F::simple(packet) {
+        Some(headers) => {
+            let key = conn::key(hook, &headers);
+            if let Some(found) = tables.flow(&key)
+                && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
+            {
+                return Verdict::by_rule(Reason::Established, found.rule);
+            }
+            headers
+        }
+        None => {
+            let mut headers = Headers::default();
+            let problem = read_all::<F, P>(packet, &mut headers);
+            if problem != Reason::Allowed {
+                return unread::<F, T>(tables, hook, problem);
+            }
+            headers
+        }
+    };
+    let Some((slot, record)) = endpoint::<F, T>(tables, hook) else { return unidentified(tables.strict()) };
+    let case = Case { packet, tables, hook, headers: &headers, record, slot };
+    let mut verdict = admit(&case);
+    if verdict.reason == Reason::Allowed {
+        verdict = match () {
+            () if matches!(headers.part, Part::Later) => fragment::later(&case),
+            () if icmp::is_error(&headers) => icmp::error(&case),
+            () => conn::track(&case),
+        };
+        if matches!(headers.part, Part::First) {
+            fragment::remember(&case, &verdict);
+        }
+    }
+    audited(record, verdict)
+}
+
+/// [`Parse::full`] with a signature that BTF can say: the layout of a `Result` is not one. `Reason::Allowed` for
+/// headers that were read.
+#[inline(never)]
+fn read_all<F: Parse, P: Packet>(packet: &P, headers: &mut Headers<F>) -> Reason {
+    match F::full(packet) {
+        Ok(read) => {
+            *headers = read;
+            Reason::Allowed
+        }
+        Err(reason) => reason,
+    }
+}
+
+/// A packet whose headers could not be read.
+#[inline(always)]
+fn unread<F: Family, T: Tables<F>>(tables: &T, hook: &Hook, reason: Reason) -> Verdict {
+    match endpoint::<F, T>(tables, hook) {
+        Some((_, record)) if record.image[hook.direction() as usize] == 0 => {
+            Verdict::new(Reason::NotIsolated)
+        }
+        Some((_, record)) => audited(record, Verdict::new(reason)),
+        None => unidentified(tables.strict()),
+    }
+}
+
+/// Slot and record of the pod at this hook, when it is known.
+#[inline(always)]
+fn endpoint<'a, F: Family, T: Tables<F>>(tables: &'a T, hook: &Hook) -> Option<(u32, &'a EndpointRecord)> {
+    tables
+        .record(hook.ifindex, hook.live.bank())
+        .filter(|(_, record)| record.flags & ENDPOINT_IDENTIFIED != 0)
+}
+
+/// A drop at an audited pod is counted and reported, and the packet passes.
+#[inline(always)]
+const fn audited(record: &EndpointRecord, verdict: Verdict) -> Verdict {
+    Verdict { audit: verdict.reason.is_drop() && record.flags & ENDPOINT_AUDIT != 0, ..verdict }
+}
+
+/// What is decided before policy is asked: `Reason::Allowed` when it may be.
+#[inline(never)]
+fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
+    let Case { packet, hook, headers, record, .. } = *case;
+    let Some(frame) = packet.read::<Ethernet>(0) else { return Verdict::new(Reason::Truncated) };
+    let reason = if F::V6 && headers.protocol == ICMPV6 { neighbour::discovery(case, &frame) } else { None }
+        .or_else(|| misplaced(hook, record, &frame, headers));
+    if let Some(reason) = reason {
+        return Verdict::new(reason);
+    }
+    if matches!(hook.direction(), Direction::Egress) && icmp::is_router_message(headers) {
+        return Verdict::new(Reason::NeighbourForged);
+    }
+    if !F::lengths_hold(packet, headers.transport) {
+        return unjudgeable(case, Reason::Malformed);
+    }
+    Verdict::new(Reason::Allowed)
+}
+
+/// Addresses that this pod cannot have sent from, or that are not this pod's: dropped on every pod, isolated or
+/// not, since another pod's policy relies on it.
+#[inline(always)]
+fn misplaced<F: Parse>(
+    hook: &Hook,
+    record: &EndpointRecord,
+    frame: &Ethernet,
+    headers: &Headers<F>,
+) -> Option<Reason> {
+    let own = F::own(record);
+    match hook.direction() {
+        Direction::Egress => {
+            let mac_holds = record.mac.is_unknown() || frame.source == record.mac;
+            let holds = !F::is_zero(own) && headers.source == own && mac_holds;
+            (!holds).then_some(Reason::Spoofed)
+        }
+        Direction::Ingress => {
+            let mac_holds =
+                record.mac.is_unknown() || frame.destination == record.mac || frame.destination.is_group();
+            let addressed =
+                (!F::is_zero(own) && headers.destination == own) || F::is_group(headers.destination);
+            if F::is_martian(headers.source) {
+                return Some(Reason::Spoofed);
+            }
+            (!(addressed && mac_holds)).then_some(Reason::NotAddressed)
+        }
+    }
+}
+
+/// What is neither IPv4 nor IPv6, or has a VLAN tag.
+#[inline(never)]
+fn other<P: Packet, T: Tables<V4> + Tables<V6>>(
+    packet: &P,
+    tables: &T,
+    hook: &Hook,
+    ether_type: u16,
+) -> Verdict {
+    let Some((_, record)) = endpoint::<V4, T>(tables, hook) else {
+        return unidentified(Tables::<V4>::strict(tables));
+    };
+    let reason = if ether_type == ETH_ARP && !packet.has_vlan_tag() {
+        neighbour::arp(packet, hook, record)
+    } else if record.image[0] | record.image[1] != 0 {
+        Reason::EtherType
+    } else {
+        Reason::NotIsolated
+    };
+    audited(record, Verdict::new(reason))
+}
+
+/// A packet that cannot be judged.
+#[inline(always)]
+pub(crate) fn unjudgeable<F: Family, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    reason: Reason,
+) -> Verdict {
+    Verdict::new(if case.is_open() { Reason::NotIsolated } else { reason })
+}
+
+/// The pod behind the interface is not known.
+#[inline(always)]
+fn unidentified(strict: bool) -> Verdict {
+    Verdict::new(if strict { Reason::UnidentifiedStrict } else { Reason::Unidentified })
+}

@@ -1,0 +1,62 @@
+//! ICMP: echoes are connections, errors belong to the connection they quote.
+
+use cellwall_abi::{Direction, Family, Reason};
+
+use crate::Verdict;
+use crate::conn;
+use crate::entry::{Case, unjudgeable};
+use crate::header::{ICMP, ICMPV6};
+use crate::parse::{Headers, Parse};
+use crate::tables::{Packet, Tables};
+
+/// The request of an echo.
+#[inline(always)]
+pub(crate) const fn is_request<F: Family>(headers: &Headers<F>) -> bool {
+    matches!((headers.protocol, headers.flags), (ICMP, 8) | (ICMPV6, 128))
+}
+
+/// A message that quotes the packet it is about (RFC 792: 3, 11, 12; RFC 4443: 1 to 4).
+#[inline(always)]
+pub(crate) const fn is_error<F: Family>(headers: &Headers<F>) -> bool {
+    matches!((headers.protocol, headers.flags), (ICMP, 3 | 11 | 12) | (ICMPV6, 1..=4))
+}
+
+/// A redirect or router advertisement of IPv4 (RFC 792, RFC 1256): a pod is no router. Those of IPv6 are
+/// neighbour discovery.
+#[inline(always)]
+pub(crate) const fn is_router_message<F: Family>(headers: &Headers<F>) -> bool {
+    matches!((headers.protocol, headers.flags), (ICMP, 5 | 9))
+}
+
+/// An error passes when the packet it quotes belongs to a live connection of this pod, and goes the other way. It
+/// makes no state.
+#[inline(never)]
+pub(crate) fn error<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
+    if let Some(reason) = case.exempt() {
+        return Verdict::new(reason);
+    }
+    let mut quoted = Headers::default();
+    if !read_quoted(case, &mut quoted) {
+        return unjudgeable(case, Reason::Truncated);
+    }
+    // What the pod sent comes back to it; what it was sent, it complains about.
+    let own = match case.hook.direction() {
+        Direction::Ingress => quoted.source,
+        Direction::Egress => quoted.destination,
+    };
+    if own == F::own(case.record) && conn::is_live(case, &quoted) {
+        return Verdict::new(Reason::Related);
+    }
+    unjudgeable(case, Reason::Unrelated)
+}
+
+#[inline(always)]
+fn read_quoted<F: Parse, P: Packet, T>(case: &Case<'_, F, P, T>, quoted: &mut Headers<F>) -> bool {
+    match F::quoted(case.packet, case.headers.transport + 8) {
+        Some(read) => {
+            *quoted = read;
+            true
+        }
+        None => false,
+    }
+}

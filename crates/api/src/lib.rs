@@ -1,1 +1,39 @@
-//! api
+//! What a node's agent answers over gRPC, and how it is asked: the contract as generated code, the services on a
+//! unix socket, and the client that the command line uses. Everything here reads; nothing changes what is enforced.
+//!
+//! The agent publishes a [`Snapshot`] into a watch channel; the services answer from the last one and never touch
+//! the agent's state, so a slow reader costs the loop nothing. No other crate names tonic or prost.
+
+pub mod client;
+mod connection;
+mod convert;
+mod limits;
+mod server;
+mod service;
+mod snapshot;
+mod socket;
+
+pub use convert::{counter, endpoint, object, policy, problem, unplaced};
+pub use limits::Limits;
+pub use server::{ServeError, serve};
+pub use snapshot::{Publisher, Snapshot, timestamp};
+pub use socket::{BindError, Socket};
+
+/// Where the agent listens unless a setting says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/cellwall/agent.sock";
+
+/// The contract, generated from `proto/cellwall/v1alpha1`; `tests/generated.rs` generates it again and compares.
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod v1alpha1 {
+    include!("generated/cellwall.v1alpha1.rs");
+    include!("generated/cellwall.v1alpha1.serde.rs");
+
+    /// The files of the contract, for reflection.
+    pub(crate) const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
+}

@@ -1,0 +1,167 @@
+//! How the command line asks an agent.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint as Target};
+use tower::service_fn;
+
+use crate::limits::ANSWER_BYTES;
+use crate::v1alpha1::agent_service_client::AgentServiceClient;
+use crate::v1alpha1::{
+    Endpoint, GetStatusRequest, ListEndpointsRequest, ListPoliciesRequest, NodeStatus, Policy,
+    WatchStatusRequest,
+};
+
+/// How long an agent may take to answer: it answers from memory.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing is at the path.
+    #[error(
+        "no agent answers on {}: is cellwall-agent running on this node? If it listens elsewhere, name its socket \
+         with --socket",
+        .path.display()
+    )]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A socket is there and nobody listens.
+    #[error(
+        "no agent answers on {}: its socket is there, but the agent has ended; look at its log", .path.display()
+    )]
+    Ended {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket is not for this user.
+    #[error("{} is for root only: run this command as root on the node", .path.display())]
+    NotAllowed {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket cannot be used for another reason.
+    #[error("cannot connect to {}", .path.display())]
+    Connect {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("the agent took the connection and did not answer within {} s; look at its log", PATIENCE.as_secs())]
+    Silent,
+    /// The agent closed the connection.
+    #[error(
+        "the agent closed the connection: it is stopping, it has too many clients, or this user is neither root nor \
+         the agent's own ({message})"
+    )]
+    Closed {
+        /// What the connection said.
+        message: String,
+    },
+    /// The agent knows no such call.
+    #[error("the agent does not know this call: it is of another version than this command ({message})")]
+    Unimplemented {
+        /// What the agent said.
+        message: String,
+    },
+    /// The agent answered with an error.
+    #[error("the agent answered {code}: {message}")]
+    Call {
+        /// Name of the gRPC code.
+        code: String,
+        /// What the agent said.
+        message: String,
+    },
+}
+
+impl From<tonic::Status> for ClientError {
+    fn from(status: tonic::Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            tonic::Code::Unavailable | tonic::Code::Unknown => Self::Closed { message },
+            tonic::Code::Unimplemented => Self::Unimplemented { message },
+            code => Self::Call { code: format!("{code:?}"), message },
+        }
+    }
+}
+
+/// A connection to the agent of this node.
+#[derive(Clone, Debug)]
+pub struct Client {
+    service: AgentServiceClient<Channel>,
+}
+
+impl Client {
+    /// Connects to the socket at `path`.
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).await.map_err(|error| unreachable_at(path, error))?;
+        // The socket is opened here and not by the channel, which would hide why it cannot be.
+        let stream = Mutex::new(Some(stream));
+        let connector = service_fn(move |_| {
+            let stream = stream.lock().ok().and_then(|mut stream| stream.take());
+            std::future::ready(
+                stream.map(TokioIo::new).ok_or(io::Error::from(io::ErrorKind::ConnectionAborted)),
+            )
+        });
+        // The address is never used; HTTP needs one.
+        let target = Target::from_static("http://agent.invalid");
+        let channel = timeout(PATIENCE, target.connect_with_connector(connector))
+            .await
+            .map_err(|_| ClientError::Silent)?
+            .map_err(|error| ClientError::Closed { message: error.to_string() })?;
+        let service = AgentServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
+        Ok(Self { service })
+    }
+
+    /// The state of the node.
+    pub async fn status(&mut self) -> Result<NodeStatus, ClientError> {
+        let answer = in_time(self.service.get_status(GetStatusRequest {})).await?;
+        Ok(answer.into_inner().status.unwrap_or_default())
+    }
+
+    /// The state of the node, now and after every change.
+    pub async fn watch_status(
+        &mut self,
+    ) -> Result<impl Stream<Item = Result<NodeStatus, ClientError>> + use<>, ClientError> {
+        let answer = in_time(self.service.watch_status(WatchStatusRequest {})).await?;
+        Ok(answer.into_inner().map(|next| Ok(next?.status.unwrap_or_default())))
+    }
+
+    /// The pods enforced here; all of them when `namespace` is empty.
+    pub async fn endpoints(&mut self, namespace: &str) -> Result<Vec<Endpoint>, ClientError> {
+        let request = ListEndpointsRequest { namespace: namespace.to_owned() };
+        Ok(in_time(self.service.list_endpoints(request)).await?.into_inner().endpoints)
+    }
+
+    /// The policies; all of them when `namespace` is empty.
+    pub async fn policies(&mut self, namespace: &str) -> Result<Vec<Policy>, ClientError> {
+        let request = ListPoliciesRequest { namespace: namespace.to_owned() };
+        Ok(in_time(self.service.list_policies(request)).await?.into_inner().policies)
+    }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, ClientError> {
+    Ok(timeout(PATIENCE, call).await.map_err(|_| ClientError::Silent)??)
+}
+
+fn unreachable_at(path: &Path, source: io::Error) -> ClientError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => ClientError::NoSocket { path },
+        io::ErrorKind::ConnectionRefused => ClientError::Ended { path },
+        io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path },
+        _ => ClientError::Connect { path, source },
+    }
+}

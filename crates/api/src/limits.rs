@@ -1,0 +1,40 @@
+//! How much of the agent its clients can take.
+
+use std::time::Duration;
+
+/// Bounds of the server. One client that does not read, or never finishes its handshake, costs one of the
+/// connections and is cut off after [`Limits::idle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; one more is closed at once.
+    pub connections: usize,
+    /// Calls at a time on one connection.
+    pub streams: u32,
+    /// Largest request in bytes.
+    pub request_bytes: usize,
+    /// Largest answer in bytes.
+    pub answer_bytes: usize,
+    /// Largest header list in bytes.
+    pub header_bytes: u32,
+    /// After how long without a call's traffic a living client is asked for a sign of life.
+    pub keepalive: Duration,
+    /// After how long without one byte from the client its connection is closed, whatever it waits for.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            streams: 32,
+            request_bytes: 64 << 10,
+            answer_bytes: ANSWER_BYTES,
+            header_bytes: 16 << 10,
+            keepalive: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Largest answer that server and client agree on.
+pub(crate) const ANSWER_BYTES: usize = 32 << 20;

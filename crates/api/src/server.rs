@@ -1,0 +1,85 @@
+//! All services on one socket: the agent's, health, reflection.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::connection::accept;
+use crate::limits::Limits;
+use crate::service::Agent;
+use crate::snapshot::Snapshot;
+use crate::socket::Socket;
+use crate::v1alpha1::DESCRIPTOR;
+use crate::v1alpha1::agent_service_server::{AgentServiceServer, SERVICE_NAME};
+
+/// The server ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the gRPC server ended")]
+pub struct ServeError(#[from] tonic::transport::Error);
+
+/// Serves until `stop` is ready, then lets calls that are under way end. Streams end when the publisher is dropped.
+pub async fn serve(
+    socket: Socket,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let ready = snapshots.borrow().status.ready;
+    report_health(&reporter, ready).await;
+    let agent = AgentServiceServer::new(Agent::new(snapshots.clone()))
+        .max_decoding_message_size(limits.request_bytes)
+        .max_encoding_message_size(limits.answer_bytes);
+    let server = Server::builder()
+        .max_concurrent_streams(limits.streams)
+        .concurrency_limit_per_connection(limits.streams as usize)
+        .http2_max_header_list_size(limits.header_bytes)
+        .http2_max_pending_accept_reset_streams(Some(limits.streams as usize))
+        .http2_keepalive_interval(Some(limits.keepalive))
+        .http2_keepalive_timeout(Some(limits.keepalive))
+        .add_service(agent)
+        .add_service(health.max_decoding_message_size(limits.request_bytes))
+        .add_service(reflection().build_v1().expect("the descriptors are generated"))
+        // grpcurl before 1.8.9 asks for the older name.
+        .add_service(reflection().build_v1alpha().expect("the descriptors are generated"))
+        .serve_with_incoming_shutdown(accept(socket, limits), stop);
+    tokio::select! {
+        ended = server => Ok(ended?),
+        never = follow_health(&reporter, snapshots) => match never {},
+    }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Keeps what health says in step with ready.
+async fn follow_health(
+    reporter: &HealthReporter,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+) -> std::convert::Infallible {
+    let mut reported = None;
+    loop {
+        let ready = snapshots.borrow_and_update().status.ready;
+        if reported.replace(ready) != Some(ready) {
+            report_health(reporter, ready).await;
+        }
+        if snapshots.changed().await.is_err() {
+            report_health(reporter, false).await;
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn report_health(reporter: &HealthReporter, ready: bool) {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    // The empty name is the server as a whole (grpc.health.v1).
+    reporter.set_service_status("", status).await;
+    reporter.set_service_status(SERVICE_NAME, status).await;
+}

@@ -1,0 +1,108 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Asks the agent of this node what it enforces.
+///
+/// The agent listens on a unix socket that only root can use, so run this as root on the node, or in the agent's
+/// container: kubectl exec -n cellwall DAEMONSET-POD -- cellwall status
+#[derive(Debug, Parser)]
+#[command(
+    name = "cellwall",
+    disable_version_flag = true,
+    after_help = "Exit codes:\n  0  done\n  1  the agent could not be asked, or answered with an error\n  \
+                  2  the command line is wrong\n  3  status: the node is not ready"
+)]
+pub(crate) struct Args {
+    /// Socket of the agent.
+    #[arg(long, global = true, value_name = "PATH", env = "CELLWALL_SOCKET",
+          default_value = cellwall_api::DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+    /// How to print the answer.
+    ///
+    /// json and yaml hold everything and keep their field names; table and wide are for people and may change.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to ask.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show whether this node enforces its policies, and if not, why.
+    ///
+    /// Exits with 3 when the node is not ready.
+    Status {
+        /// Print again after every change, until interrupted.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// List the pods enforced on this node, with the policies that select them.
+    #[command(visible_alias = "ep", alias = "endpoint")]
+    Endpoints(Scope),
+    /// List the policies, with the pods of this node that each selects.
+    #[command(visible_alias = "pol", alias = "policy")]
+    Policies(Scope),
+    /// Print the versions of this command and of the agent.
+    Version {
+        /// Do not ask the agent.
+        #[arg(long)]
+        client: bool,
+    },
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: cellwall completion bash > /etc/bash_completion.d/cellwall
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Which namespaces. A node has no current namespace, so without a flag it is all of them.
+#[derive(Debug, Group)]
+pub(crate) struct Scope {
+    /// Only objects of this namespace.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Objects of all namespaces; the default.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// The answer as JSON.
+    Json,
+    /// The answer as YAML.
+    Yaml,
+    /// One name a line, as kubectl takes it.
+    Name,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn one_namespace_or_all() {
+        assert!(Args::try_parse_from(["cellwall", "policies", "-n", "a", "-o", "json"]).is_ok());
+        assert!(Args::try_parse_from(["cellwall", "ep", "-A"]).is_ok());
+        assert!(Args::try_parse_from(["cellwall", "endpoints", "-n", "a", "-A"]).is_err());
+    }
+}

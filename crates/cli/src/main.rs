@@ -1,0 +1,25 @@
+//! `cellwall`: asks the agent of this node what it enforces.
+
+mod age;
+mod args;
+mod endpoints;
+mod output;
+mod policies;
+mod run;
+mod status;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run::run(args::Args::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! One command: ask, print, and say how it went.
+
+use std::io::{self, Write};
+use std::pin::pin;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use cellwall_api::client::Client;
+use cellwall_api::v1alpha1::{ListEndpointsResponse, ListPoliciesResponse, NodeStatus};
+use clap::CommandFactory;
+use futures::StreamExt;
+
+use crate::args::{Args, Command, Format, Scope};
+use crate::output::{Versions, render};
+
+/// The node answered and is not ready.
+const NOT_READY: u8 = 3;
+
+pub(crate) async fn run(args: Args) -> Result<ExitCode> {
+    let format = args.output;
+    match args.command {
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "cellwall", &mut io::stdout());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Version { client: true } => return version(None, format),
+        _ => {}
+    }
+    let mut client = Client::connect(&args.socket).await?;
+    match args.command {
+        Command::Status { watch: true } => watch(client, format).await,
+        Command::Status { watch: false } => {
+            let status = client.status().await?;
+            print(&render(&status, format)?)?;
+            Ok(exit_code(&status))
+        }
+        Command::Endpoints(scope) => {
+            let endpoints = client.endpoints(namespace(&scope)).await?;
+            print(&render(&ListEndpointsResponse { endpoints }, format)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Policies(scope) => {
+            let policies = client.policies(namespace(&scope)).await?;
+            print(&render(&ListPoliciesResponse { policies }, format)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Version { .. } => version(Some(client.status().await?.agent_version), format),
+        Command::Completion { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn namespace(scope: &Scope) -> &str {
+    scope.namespace.as_deref().unwrap_or_default()
+}
+
+fn version(agent: Option<String>, format: Format) -> Result<ExitCode> {
+    let versions = Versions { client: env!("CARGO_PKG_VERSION").to_owned(), agent };
+    print(&render(&versions, format)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints until the agent ends or this command is interrupted.
+async fn watch(mut client: Client, format: Format) -> Result<ExitCode> {
+    let mut statuses = pin!(client.watch_status().await?);
+    let mut first = true;
+    while let Some(status) = statuses.next().await {
+        let separator = match format {
+            _ if std::mem::take(&mut first) => "",
+            Format::Yaml => "---\n",
+            Format::Table | Format::Wide => "\n",
+            Format::Json | Format::Name => "",
+        };
+        print(&format!("{separator}{}", render(&status?, format)?))?;
+    }
+    anyhow::bail!("the agent ended")
+}
+
+fn exit_code(status: &NodeStatus) -> ExitCode {
+    if status.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) }
+}
+
+/// A reader that has seen enough (`cellwall policies | head`) is not an error.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.context("cannot print"),
+    }
+}

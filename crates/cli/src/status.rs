@@ -182,7 +182,13 @@ mod tests {
     }
 
     fn condition(name: &str, ok: bool, reason: &str, message: &str) -> Condition {
-        Condition { r#type: name.to_owned(), ok, reason: reason.to_owned(), message: message.to_owned() }
+        Condition {
+            r#type: name.to_owned(),
+            ok,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            required: true,
+        }
     }
 
     fn source(kind: &str, served: bool, listed: bool, age_ms: Option<u64>, error: &str) -> Source {

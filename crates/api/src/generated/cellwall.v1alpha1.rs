@@ -138,10 +138,10 @@ pub struct NodeStatus {
     #[prost(message, optional, tag = "4")]
     pub revision_since: ::core::option::Option<::pbjson_types::Timestamp>,
     /// Every served resource is listed, the plan is applied, and every pod of this node is enforced or named in
-    /// `unplaced_pods`: all conditions are ok.
+    /// `unplaced_pods`: all required conditions are ok.
     #[prost(bool, tag = "5")]
     pub ready: bool,
-    /// One for each thing that ready depends on, always all of them, in the same order.
+    /// What can be right or wrong with a node, always all of it, in the same order.
     #[prost(message, repeated, tag = "6")]
     pub conditions: ::prost::alloc::vec::Vec<Condition>,
     /// Where objects come from, one for each kind.
@@ -178,10 +178,17 @@ pub struct NodeStatus {
     #[prost(bool, tag = "17")]
     pub audit: bool,
 }
-/// Condition is one thing that ready depends on.
+/// Condition is one thing that can be right or wrong with a node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Condition {
-    /// Stable name of the thing: `SourcesListed`, `LinksListed`, `Enforcing`, `Attached`, `InStep`.
+    /// Stable name of the thing:
+    /// `SourcesListed`: every served resource was listed once; until then nothing is changed in the kernel;
+    /// `SourcesCurrent`: no resource has failed to be listed or watched for longer than 30 s;
+    /// `LinksListed`: the interfaces of the node were listed once;
+    /// `Enforcing`: what is known is what is live in the kernel;
+    /// `Attached`: the programs are on the interface of every pod;
+    /// `FirstOnHook`: nobody else's program sees packets before ours;
+    /// `InStep`: the tables held what was written when they were last read back.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,
     /// True when it is as it should be.
@@ -193,6 +200,9 @@ pub struct Condition {
     /// Why, for people; names the object or the interface.
     #[prost(string, tag = "4")]
     pub message: ::prost::alloc::string::String,
+    /// True when the node is not ready without it.
+    #[prost(bool, tag = "5")]
+    pub required: bool,
 }
 /// Source is the watch on one kind of objects.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

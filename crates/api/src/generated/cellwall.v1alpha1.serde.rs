@@ -18,6 +18,9 @@ impl serde::Serialize for Condition {
         if true {
             len += 1;
         }
+        if true {
+            len += 1;
+        }
         let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Condition", len)?;
         if true {
             struct_ser.serialize_field("type", &self.r#type)?;
@@ -30,6 +33,9 @@ impl serde::Serialize for Condition {
         }
         if true {
             struct_ser.serialize_field("message", &self.message)?;
+        }
+        if true {
+            struct_ser.serialize_field("required", &self.required)?;
         }
         struct_ser.end()
     }
@@ -45,6 +51,7 @@ impl<'de> serde::Deserialize<'de> for Condition {
             "ok",
             "reason",
             "message",
+            "required",
         ];
 
         #[allow(clippy::enum_variant_names)]
@@ -53,6 +60,7 @@ impl<'de> serde::Deserialize<'de> for Condition {
             Ok,
             Reason,
             Message,
+            Required,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -78,6 +86,7 @@ impl<'de> serde::Deserialize<'de> for Condition {
                             "ok" => Ok(GeneratedField::Ok),
                             "reason" => Ok(GeneratedField::Reason),
                             "message" => Ok(GeneratedField::Message),
+                            "required" => Ok(GeneratedField::Required),
                             _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
@@ -101,6 +110,7 @@ impl<'de> serde::Deserialize<'de> for Condition {
                 let mut ok__ = None;
                 let mut reason__ = None;
                 let mut message__ = None;
+                let mut required__ = None;
                 while let Some(k) = map_.next_key()? {
                     match k {
                         GeneratedField::Type => {
@@ -127,6 +137,12 @@ impl<'de> serde::Deserialize<'de> for Condition {
                             }
                             message__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::Required => {
+                            if required__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("required"));
+                            }
+                            required__ = Some(map_.next_value()?);
+                        }
                     }
                 }
                 Ok(Condition {
@@ -134,6 +150,7 @@ impl<'de> serde::Deserialize<'de> for Condition {
                     ok: ok__.unwrap_or_default(),
                     reason: reason__.unwrap_or_default(),
                     message: message__.unwrap_or_default(),
+                    required: required__.unwrap_or_default(),
                 })
             }
         }

@@ -1,0 +1,53 @@
+//! What the evaluator is asked about: the objects of a cluster as one node sees them.
+
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use self::api::{Namespace, NetworkPolicy, Node, Pod};
+
+/// The types of the Kubernetes API that [`Objects`] is made of, so that a generator needs no other name for them.
+pub mod api {
+    pub use k8s_openapi::{
+        api::{
+            core::v1::{
+                Container, ContainerPort, Namespace, Node, NodeAddress, NodeSpec, NodeStatus, Pod, PodIP,
+                PodSpec, PodStatus,
+            },
+            networking::v1::{
+                IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+                NetworkPolicyPort, NetworkPolicySpec,
+            },
+        },
+        apimachinery::pkg::{
+            apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta, Time},
+            util::intstr::IntOrString,
+        },
+        jiff::Timestamp,
+    };
+}
+
+/// Everything a node knows when it decides.
+///
+/// The objects may be as served or as written in manifests: what the API server would have filled in, the
+/// evaluator fills in itself (S15). A namespaced object without a namespace is in `default`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Objects {
+    /// The node at whose pods' interfaces the flows are seen.
+    pub node_name: String,
+    /// Ranges of pod addresses from the settings, besides those of the nodes' `spec.podCIDRs`.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// Addresses of this node's own interfaces.
+    pub node_addresses: Vec<IpAddr>,
+    /// All namespaces that are known. No selector matches the pods of a namespace that is not.
+    pub namespaces: Vec<Namespace>,
+    /// All nodes that are known.
+    pub nodes: Vec<Node>,
+    /// All pods that are known, of every node and in every phase.
+    pub pods: Vec<Pod>,
+    /// All NetworkPolicies.
+    pub policies: Vec<NetworkPolicy>,
+}

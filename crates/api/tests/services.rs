@@ -72,6 +72,7 @@ fn snapshot(revision: u64) -> Snapshot {
     Snapshot { taken: Instant::now(), status, endpoints: Arc::default(), policies: Arc::default() }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the fields are optional")]
 fn reference(kind: &str, namespace: &str, name: &str) -> Option<ObjectReference> {
     Some(ObjectReference { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
 }

@@ -82,6 +82,7 @@ fn direction(direction: Option<&EndpointDirection>, wide: bool) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 mod tests {
     use cellwall_api::v1alpha1::ObjectReference;
     use expect_test::{Expect, expect};

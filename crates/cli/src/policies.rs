@@ -69,6 +69,7 @@ fn wide_row(policy: &Policy) -> [String; 7] {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 mod tests {
     use cellwall_api::v1alpha1::ObjectReference;
     use expect_test::{Expect, expect};
@@ -77,6 +78,7 @@ mod tests {
     use crate::args::Format;
     use crate::output::render;
 
+    #[expect(clippy::unnecessary_wraps, reason = "the fields are optional")]
     fn object(kind: &str, namespace: &str, name: &str) -> Option<ObjectReference> {
         Some(ObjectReference {
             kind: kind.to_owned(),

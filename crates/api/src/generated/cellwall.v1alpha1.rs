@@ -105,7 +105,8 @@ pub struct Policy {
     #[prost(message, optional, tag = "1")]
     pub policy: ::core::option::Option<ObjectReference>,
     /// `metadata.generation` of the version in force; 0 where the source has none. When the policy cannot be
-    /// understood at all, this is the last version that could, and `problems` says so.
+    /// understood at all, this is the last version that could, and `problems` says so; where there never was one, nothing
+    /// of it is in force and the numbers here are 0.
     #[prost(int64, tag = "2")]
     pub generation: i64,
     /// Pods of this node that it selects, sorted.

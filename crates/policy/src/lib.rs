@@ -17,4 +17,5 @@ pub mod compile;
 pub mod flow;
 pub mod model;
 pub mod plan;
+mod prefix;
 pub mod wanted;

@@ -64,7 +64,12 @@ impl fmt::Display for Refusal {
 
 /// The writes from `observed` to `wanted`; none when the live state is already the wanted one. `now` is the
 /// current tick ([`cellwall_abi::TICK_SHIFT`]).
-pub fn plan(wanted: &Wanted, observed: &Observed, capacities: &Capacities, now: u32) -> Result<Vec<Op>, Refusal> {
+pub fn plan(
+    wanted: &Wanted,
+    observed: &Observed,
+    capacities: &Capacities,
+    now: u32,
+) -> Result<Vec<Op>, Refusal> {
     let _ = (wanted, observed, capacities, now);
     Ok(Vec::new())
 }

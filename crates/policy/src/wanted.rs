@@ -40,6 +40,8 @@ pub struct Wanted {
     pub ports: BTreeMap<PortPrefix, PortValue>,
     /// What the rule ids in the tables stand for. Not written to the kernel.
     pub rules: BTreeMap<u32, RuleRef>,
+    /// How many peers and CIDRs each policy names: a refusal names the greatest. Not written to the kernel.
+    pub cost: BTreeMap<ObjectKey, usize>,
 }
 
 /// What the kernel's tables hold, both banks.

@@ -79,7 +79,8 @@ impl Cluster {
         match change {
             Change::Namespace(namespace) => {
                 let name = namespace.name.clone();
-                touched.problems |= self.problems.remove(&ObjectKey::cluster(Kind::Namespace, &name)).is_some();
+                touched.problems |=
+                    self.problems.remove(&ObjectKey::cluster(Kind::Namespace, &name)).is_some();
                 if put(&mut self.namespaces, name.clone(), namespace) {
                     touched.namespaces.insert(name);
                 }
@@ -144,8 +145,7 @@ impl Cluster {
 
     fn keep_only(&mut self, kind: Kind, present: Vec<ObjectKey>, touched: &mut Touched) {
         let present: BTreeSet<ObjectKey> = present.into_iter().collect();
-        let gone: Vec<ObjectKey> =
-            self.keys(kind).into_iter().filter(|key| !present.contains(key)).collect();
+        let gone: Vec<ObjectKey> = self.keys(kind).into_iter().filter(|key| !present.contains(key)).collect();
         for key in &gone {
             self.remove(key, touched);
         }

@@ -12,4 +12,6 @@ pub struct Namespace {
     pub name: String,
     /// Labels.
     pub labels: Labels,
+    /// `cellwall.dev/enforcement: audit` on the namespace: all its pods are audited.
+    pub audit: bool,
 }

@@ -41,7 +41,7 @@ pub enum Action {
 }
 
 /// Which namespaces.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NamespaceMatch {
     /// The namespace of this name.
     Named(String),
@@ -59,7 +59,7 @@ pub struct Subject {
 }
 
 /// A CIDR without its exceptions (S51).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Block {
     /// The CIDR, host bits masked (S57).
     pub cidr: IpNet,
@@ -68,7 +68,7 @@ pub struct Block {
 }
 
 /// One peer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peer {
     /// Pods by the labels of their namespace and their own.
     Pods(NamespaceMatch, Selector),
@@ -82,7 +82,7 @@ pub enum Peer {
 }
 
 /// Ports `low` to `high`, both inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
     /// First port.
     pub low: u16,
@@ -96,7 +96,7 @@ impl PortRange {
 }
 
 /// Destination ports that a rule names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Port {
     /// By number.
     Range(Protocol, PortRange),
@@ -141,7 +141,7 @@ pub struct Policy {
 }
 
 /// Names one rule of one policy: what a verdict points to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleRef {
     /// The policy.
     pub policy: ObjectKey,

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 pub type Labels = BTreeMap<String, String>;
 
 /// One condition on labels.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Requirement {
     /// The key is present with one of the values (S18, S21).
     In(String, BTreeSet<String>),
@@ -33,7 +33,7 @@ impl Requirement {
 
 /// All requirements must hold (S17); none: everything matches. Sorted and without duplicates, so that two
 /// selectors that were written differently and say the same are equal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
     requirements: Vec<Requirement>,
 }

@@ -1,0 +1,59 @@
+//! Ids for content.
+//!
+//! An id is a keyed hash of what it stands for, so an agent that starts again finds the ids it gave before and
+//! writes nothing; the key is secret, so nobody who only chooses labels can make two contents meet; and content is
+//! compared, so two that meet by chance get different ids all the same.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::hash::{Hash, Hasher};
+
+use cellwall_abi::FIRST_FREE_CLASS;
+use siphasher::sip::SipHasher13;
+
+/// Gives ids to contents of one kind.
+#[derive(Debug)]
+pub(crate) struct Interner<T> {
+    secret: [u64; 2],
+    ids: BTreeMap<T, u32>,
+    taken: BTreeSet<u32>,
+    used: BTreeSet<u32>,
+    /// Used in the round before this one.
+    used_before: BTreeSet<u32>,
+}
+
+impl<T: Hash + Ord + Clone> Interner<T> {
+    /// `kind` keeps contents of different kinds from having the same ids.
+    pub(crate) fn new(secret: [u64; 2], kind: u64) -> Self {
+        let secret = [secret[0] ^ kind, secret[1]];
+        Self { secret, ids: BTreeMap::new(), taken: BTreeSet::new(), used: BTreeSet::new(), used_before: BTreeSet::new() }
+    }
+
+    /// The id of a content; the same one while it stays in use.
+    pub(crate) fn id(&mut self, content: &T) -> u32 {
+        if let Some(id) = self.ids.get(content) {
+            self.used.insert(*id);
+            return *id;
+        }
+        let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
+        content.hash(&mut hasher);
+        let hash = hasher.finish();
+        let mut id = (hash ^ (hash >> 32)) as u32;
+        while id < FIRST_FREE_CLASS || self.taken.contains(&id) {
+            id = id.wrapping_add(1);
+        }
+        self.ids.insert(content.clone(), id);
+        self.taken.insert(id);
+        self.used.insert(id);
+        id
+    }
+
+    /// Ends a round: forgets what neither this one nor the one before asked for. What an id stood for is in the
+    /// kernel until the plan of the next round has run, so it is not given away any sooner.
+    pub(crate) fn end_round(&mut self) {
+        let used = core::mem::take(&mut self.used);
+        let before = core::mem::replace(&mut self.used_before, used);
+        let used = &self.used_before;
+        self.ids.retain(|_, id| used.contains(id) || before.contains(id));
+        self.taken.retain(|id| used.contains(id) || before.contains(id));
+    }
+}

@@ -1,0 +1,64 @@
+#!/bin/bash
+# Makes this machine able to build and test the tree: `setup.sh build`, and for a cluster `setup.sh cluster`.
+# Does nothing, in less than a second, when everything is there. Installs Debian packages, which needs root;
+# without root it says which are missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+
+# command:package
+tools=(cc:gcc readelf:binutils ip:iproute2)
+folders=()
+if [ "${1:-build}" = cluster ]; then
+    tools+=(containerd:containerd runc:runc nft:nftables unshare:util-linux nsenter:util-linux)
+    folders+=(/usr/lib/cni/bridge:containernetworking-plugins)
+fi
+
+missing=()
+for tool in "${tools[@]}"; do
+    # A user's PATH may lack sbin; root's has it.
+    PATH=$PATH:/usr/sbin:/sbin command -v "${tool%%:*}" >/dev/null || missing+=("${tool##*:}")
+done
+for folder in "${folders[@]}"; do
+    [ -e "${folder%%:*}" ] || missing+=("${folder##*:}")
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+        say "missing: ${missing[*]} (names of Debian packages); as root: apt-get install ${missing[*]}"
+        exit 1
+    fi
+    say "installing ${missing[*]} (up to a minute)"
+    started=$SECONDS
+    log=$(mktemp --suffix=.cellwall-apt)
+    if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+        tail -20 "$log" >&2
+        say "the packages could not be installed, see above (all of it: $log)"
+        exit 1
+    fi
+    rm "$log"
+    say "installed in $((SECONDS - started)) s"
+fi
+
+if ! command -v cargo >/dev/null; then
+    say "missing: Rust 1.95 or later, best by rustup; then run this again"
+    exit 1
+fi
+if [ "${1:-build}" = cluster ]; then
+    # Go before 1.21 cannot fetch the version that a module asks for.
+    version=$(go env GOVERSION 2>/dev/null | sed 's/^go1\.\([0-9]*\).*/\1/')
+    if [ "${version:-0}" -lt 21 ]; then
+        say "missing: Go 1.21 or later (on Debian 12 the package golang-1.22-go or later of bookworm-backports)"
+        exit 1
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        say "a cluster needs root"
+        exit 1
+    fi
+fi
+
+# Quick when done: it compares a few files. It speaks only when it has something to do.
+if ! scripts/bpf-tools.sh 2> >(grep -v "^bpf-tools: ready" >&2); then
+    exit 1
+fi

@@ -1,0 +1,20 @@
+#!/bin/bash
+# Runs the tests, or with arguments those of some packages (`-p NAME`), and closes with one line of counts.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+log=target/test.log
+if [ "$(id -u)" != 0 ]; then
+    echo "test: not root: the tests that load programs into the kernel are skipped, each says so" >&2
+fi
+echo "test: building and running; the first build takes about 6 minutes on 2 cores" >&2
+cargo test --locked --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log" |
+    # What a passing test printed stays in the log, but for what it skipped.
+    awk '/^successes:$/ { quiet = 1 } /^(failures:|test result:)/ { quiet = 0 } /^skipped:/ || !quiet'
+status=${PIPESTATUS[0]}
+awk '
+    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) passed += $i; if ($(i+1) ~ /^failed/) failed += $i } }
+    /^skipped:/ { skipped++ }
+    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log"
+[ "$status" = 0 ] || echo "test: failed; the whole output is in $log" >&2
+exit "$status"

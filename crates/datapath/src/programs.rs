@@ -1,0 +1,132 @@
+//! The two classifiers: loaded once for each object, pinned, found again.
+//!
+//! The pins stand in a folder named after the digest of the object. When it is there and its programs use the
+//! tables that are pinned, they are what this binary would load: nothing is loaded and nothing is written.
+
+use std::fs::DirBuilder;
+use std::hash::Hasher;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use aya::EbpfLoader;
+use aya::programs::SchedClassifier;
+use cellwall_abi::Direction;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::error::OpenError;
+use crate::pins::{self, Pins, file};
+use crate::settings::Settings;
+use crate::sys;
+use crate::tables;
+
+/// The kernel object, as the build script left it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cellwall"));
+
+/// Name of the program of each direction, in the object and as a pin.
+pub(crate) const NAMES: [&str; 2] = ["to_pod", "from_pod"];
+
+/// A loaded program.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) id: u32,
+    pub(crate) program: SchedClassifier,
+}
+
+/// Both programs, by [`Direction`] as a number.
+pub(crate) type Programs = [Loaded; 2];
+
+/// Takes the pinned programs, or loads and pins them together with the tables they need.
+pub(crate) fn open(settings: &Settings, pins: &Pins) -> Result<Programs, OpenError> {
+    let object = aya_obj::Object::parse(OBJECT).map_err(|error| OpenError::Object(error.into()))?;
+    let map_ids = tables::check(&object, settings, &pins.maps)?;
+    let folder = pins.programs.join(digest(OBJECT));
+    if let Some(map_ids) = map_ids
+        && let Some(programs) = pinned(&folder, &map_ids)?
+    {
+        return Ok(programs);
+    }
+    let names: Vec<String> = object.maps.keys().cloned().collect();
+    load(settings, pins, &names, &folder)?;
+    Ok([take(&folder, 0)?, take(&folder, 1)?])
+}
+
+fn digest(object: &[u8]) -> String {
+    let mut hasher = SipHasher13::new();
+    hasher.write(object);
+    format!("{:032x}", hasher.finish128().as_u128())
+}
+
+fn take(folder: &Path, index: usize) -> Result<Loaded, OpenError> {
+    let path = folder.join(NAMES[index]);
+    let fd = sys::open_pinned(&path).map_err(file("open", &path))?;
+    let (info, _) = sys::program_info(fd.as_fd()).map_err(file("look at", &path))?;
+    let program = SchedClassifier::from_pin(&path)
+        .map_err(|source| OpenError::Program { name: NAMES[index], source: Box::new(source) })?;
+    Ok(Loaded { id: info.id, program })
+}
+
+fn pinned(folder: &Path, map_ids: &[u32]) -> Result<Option<Programs>, OpenError> {
+    for name in NAMES {
+        let path = folder.join(name);
+        let fd = match sys::open_pinned(&path) {
+            Ok(fd) => fd,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file("open", &path)(error)),
+        };
+        let (_, uses) = sys::program_info(fd.as_fd()).map_err(file("look at", &path))?;
+        if !uses.iter().all(|id| map_ids.contains(id)) {
+            return Ok(None);
+        }
+    }
+    Ok(Some([take(folder, 0)?, take(folder, 1)?]))
+}
+
+/// Loads the object; tables that are pinned are used, others are made and pinned.
+fn load(settings: &Settings, pins: &Pins, names: &[String], folder: &Path) -> Result<(), OpenError> {
+    let paths: Vec<PathBuf> = names.iter().map(|name| pins.maps.join(name)).collect();
+    let mut loader = EbpfLoader::new();
+    for (name, path) in names.iter().zip(&paths) {
+        loader.map_pin_path(name, path.as_path());
+        if let Some(capacity) = settings.capacity(name) {
+            loader.map_max_entries(name, capacity);
+        }
+    }
+    let mut object = loader.load(OBJECT).map_err(|source| OpenError::Load(Box::new(source)))?;
+    if !folder.is_dir() {
+        DirBuilder::new().mode(0o700).create(folder).map_err(file("make", folder))?;
+    }
+    for name in NAMES {
+        let refused = |source| OpenError::Program { name, source: Box::new(source) };
+        let program: &mut SchedClassifier =
+            object.program_mut(name).expect("the object has both programs").try_into().map_err(refused)?;
+        program.load().map_err(refused)?;
+        let path = folder.join(name);
+        // Left by a load that ended half-way, or of programs whose tables are gone.
+        pins::remove(&path).map_err(file("remove", &path))?;
+        let fd = program.fd().map_err(refused)?;
+        sys::pin(fd.as_fd(), &path).map_err(file("pin", &path))?;
+    }
+    Ok(())
+}
+
+/// Removes the pins of programs that no link runs any more.
+pub(crate) fn remove_others(pins: &Pins) -> Result<(), OpenError> {
+    let own = digest(OBJECT);
+    for name in pins::names(&pins.programs).map_err(file("list", &pins.programs))? {
+        if name == own {
+            continue;
+        }
+        let folder = pins.programs.join(name);
+        for path in NAMES.iter().map(|name| folder.join(name)).chain([folder.clone()]) {
+            pins::remove(&path).map_err(file("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The program for packets of a direction.
+pub(crate) const fn of(programs: &Programs, direction: Direction) -> &Loaded {
+    &programs[direction as usize]
+}

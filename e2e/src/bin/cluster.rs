@@ -1,0 +1,15 @@
+//! `cluster`: a Kubernetes cluster of one node on this machine.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cellwall_e2e::commands::run(cellwall_e2e::commands::Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Builds what a cluster consists of from Go modules. The versions are pinned in `e2e/binaries/go.mod`.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::progress::Progress;
+use crate::{image, places};
+
+/// Version of Kubernetes, as its binaries tell it; the same as in go.mod, which a test checks.
+pub const KUBERNETES: &str = "v1.37.2";
+
+/// Name of each binary and the package it is built from.
+const PACKAGES: [(&str, &str); 8] = [
+    ("etcd", "go.etcd.io/etcd/server/v3"),
+    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+    ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    ("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
+];
+
+/// Builds what is missing. Quick when nothing is.
+pub fn build(progress: Progress) -> Result<()> {
+    let root = places::root();
+    fs::create_dir_all(root.join("bin")).with_context(|| format!("cannot make {}", root.display()))?;
+    // Two runs that start together build once.
+    let lock = File::create(root.join("lock")).context("cannot make the lock of the build")?;
+    lock.lock().context("cannot wait for another build")?;
+
+    let stamp = root.join("bin/stamp");
+    let wanted = wanted()?;
+    if fs::read_to_string(&stamp).is_ok_and(|built| built == wanted) {
+        return Ok(());
+    }
+    progress.say(&format!(
+        "building Kubernetes {KUBERNETES} and etcd from their Go modules (8 minutes on 2 cores the first time)"
+    ));
+    for (index, (name, package)) in PACKAGES.iter().enumerate() {
+        progress.say(&format!("  {} of {}: {name}", index + 1, PACKAGES.len()));
+        go_build(package, &places::binary(name))?;
+    }
+    progress.say("packing the container images");
+    image::pack(&places::binary("agnhost"), &places::images())?;
+    fs::write(&stamp, wanted).context("cannot write the stamp of the build")
+}
+
+/// What the binaries depend on, as text that is equal when nothing needs to be built.
+fn wanted() -> Result<String> {
+    let mut text = format!("{PACKAGES:?}\n{}\n", image::LAYOUT);
+    for name in ["go.mod", "go.sum"] {
+        text += &fs::read_to_string(module().join(name)).with_context(|| format!("cannot read {name}"))?;
+    }
+    Ok(text)
+}
+
+fn module() -> std::path::PathBuf {
+    places::workspace().join("e2e/binaries")
+}
+
+fn go_build(package: &str, to: &Path) -> Result<()> {
+    let version = |name: &str| format!("-X {name}/version.gitVersion={KUBERNETES}");
+    let (major, minor) = major_and_minor();
+    let flags = [
+        "-s -w".to_owned(),
+        version("k8s.io/component-base"),
+        version("k8s.io/client-go/pkg"),
+        format!("-X k8s.io/component-base/version.gitMajor={major}"),
+        format!("-X k8s.io/component-base/version.gitMinor={minor}"),
+    ];
+    let output = Command::new("go")
+        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags.join(" "), "-o"])
+        .arg(to)
+        .arg(package)
+        .env("CGO_ENABLED", "0")
+        .current_dir(module())
+        .output()
+        .context("cannot run go; Go 1.21 or later builds the cluster")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "building {package} failed:\n{said}");
+    Ok(())
+}
+
+fn major_and_minor() -> (&'static str, &'static str) {
+    let mut parts = KUBERNETES.trim_start_matches('v').split('.');
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binaries_tell_the_version_that_is_built() {
+        let text = fs::read_to_string(module().join("go.mod")).expect("go.mod is there");
+        assert!(text.contains(&format!("k8s.io/kubernetes {KUBERNETES}\n")), "{KUBERNETES}");
+        assert_eq!(major_and_minor(), ("1", "37"));
+    }
+}

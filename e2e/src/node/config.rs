@@ -1,0 +1,124 @@
+//! The files that Kubernetes is configured with. JSON is YAML to all who read them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{ADDRESS, ADDRESS6, NAME, PODS, SERVER};
+use crate::image;
+use crate::pki::Authority;
+
+/// Where containerd answers, inside the node.
+pub(super) const CONTAINERD: &str = "/run/containerd.sock";
+
+/// Writes what lies in the cluster's folder (keys, kubeconfigs) and what only the node sees (under /run).
+pub(super) fn write(name: &str, folder: &Path) -> Result<()> {
+    keys(folder).context("cannot make certificates")?;
+    fs::create_dir_all("/run/cni").context("cannot make /run/cni")?;
+    put("/run/resolv.conf", "nameserver 10.96.0.10\n")?;
+    put("/run/containerd.toml", &containerd())?;
+    put("/run/cni/10-pods.conflist", &network().to_string())?;
+    put("/run/kubelet.yaml", &kubelet(name, folder).to_string())?;
+    put("/run/proxy.yaml", &proxy(folder).to_string())
+}
+
+fn put(path: &str, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {path}"))
+}
+
+fn keys(folder: &Path) -> Result<()> {
+    let authority = Authority::new(&folder.join("pki"))?;
+    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"];
+    let addresses = [ADDRESS, ADDRESS6, "127.0.0.1", "10.96.0.1", "fd00:10:96::1"];
+    authority.sign("apiserver", "kube-apiserver", None, &[&names[..], &addresses[..]].concat())?;
+    authority.sign("admin", "admin", Some("system:masters"), &[])?;
+    let node = format!("system:node:{NAME}");
+    authority.sign("kubelet", &node, Some("system:nodes"), &[NAME, ADDRESS, ADDRESS6])?;
+    authority.key_pair("tokens")?;
+    authority.kubeconfig("admin", SERVER, &folder.join("kubeconfig"))?;
+    authority.kubeconfig("kubelet", SERVER, &folder.join("pki/kubelet.kubeconfig"))
+}
+
+fn containerd() -> String {
+    format!(
+        r#"version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+address = "{CONTAINERD}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
+disable_apparmor = true
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "/run/cni"
+"#,
+        pause = image::PAUSE
+    )
+}
+
+/// A veth pair for each pod, routed, in both families.
+fn network() -> Value {
+    let ranges: Vec<Value> = PODS.iter().map(|range| json!([{"subnet": range}])).collect();
+    json!({
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [{
+            "type": "ptp",
+            "ipMasq": false,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": "/run/cni-addresses",
+                "ranges": ranges,
+                "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+            },
+        }],
+    })
+}
+
+fn kubelet(name: &str, folder: &Path) -> Value {
+    let pki = |file: &str| folder.join("pki").join(file);
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "failCgroupV1": false,
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": false,
+        "cgroupRoot": format!("/{name}"),
+        "enforceNodeAllocatable": [],
+        "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": pki("ca.crt")},
+        },
+        "authorization": {"mode": "AlwaysAllow"},
+        "tlsCertFile": pki("kubelet.crt"),
+        "tlsPrivateKeyFile": pki("kubelet.key"),
+        "clusterDNS": ["10.96.0.10"],
+        "clusterDomain": "cluster.local",
+        "resolvConf": "/run/resolv.conf",
+        "failSwapOn": false,
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {"nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
+        "localStorageCapacityIsolation": false,
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+        // The node says what it is within a second and not after ten.
+        "nodeStatusUpdateFrequency": "1s",
+    })
+}
+
+fn proxy(folder: &Path) -> Value {
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "clientConnection": {"kubeconfig": folder.join("kubeconfig")},
+        "hostnameOverride": NAME,
+        // Limits of the whole machine are not ours.
+        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    })
+}

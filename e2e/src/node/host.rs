@@ -1,0 +1,104 @@
+//! Makes namespaces look like a machine of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
+
+use super::{ADDRESS, ADDRESS6};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Host name, network and file systems of the node, and a cgroup for its pods.
+pub(super) fn become_node(name: &str) -> Result<()> {
+    rustix::system::sethostname(super::NAME.as_bytes()).context("cannot set the host name")?;
+    mount_all().context("cannot mount the node's file systems")?;
+    network().context("cannot set up the node's network")?;
+    for hierarchy in hierarchies() {
+        let cgroup = hierarchy.join(name);
+        fs::create_dir(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
+    }
+    Ok(())
+}
+
+fn mount_all() -> Result<()> {
+    let none = MountFlags::empty();
+    // Nothing that is mounted here may show outside.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount("tmpfs", "/run", "tmpfs", none, None)?;
+
+    // A new sysfs shows the new network; cgroups are not namespaced and come along.
+    fs::create_dir("/run/cgroup")?;
+    mount_bind_recursive(CGROUPS, "/run/cgroup")?;
+    mount("sysfs", "/sys", "sysfs", none, None)?;
+    mount_bind_recursive("/run/cgroup", CGROUPS)?;
+    mount("bpf", "/sys/fs/bpf", "bpf", none, None)?;
+
+    // The kubelet and containerd write to many places under /var; what they write stays in memory.
+    for folder in ["/run/var", "/run/var/upper", "/run/var/work"] {
+        fs::create_dir(folder)?;
+    }
+    let options = c"lowerdir=/var,upperdir=/run/var/upper,workdir=/run/var/work";
+    mount("overlay", "/var", "overlay", none, Some(options)).context("/var")?;
+    for folder in ["/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/var/log/pods"] {
+        fs::create_dir_all(folder)?;
+        // Not on the overlay: containers' own overlays cannot lie on one.
+        mount("tmpfs", folder, "tmpfs", none, None).with_context(|| folder.to_owned())?;
+    }
+    // Volumes that the kubelet mounts show in containers.
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
+    Ok(())
+}
+
+fn network() -> Result<()> {
+    ip("link set lo up")?;
+    // Nothing is behind it: it carries the node's addresses and the default routes.
+    ip("link add eth0 type dummy")?;
+    ip(&format!("address add {ADDRESS}/24 dev eth0"))?;
+    ip(&format!("address add {ADDRESS6}/64 dev eth0 nodad"))?;
+    ip("link set eth0 up")?;
+    ip("route add default via 172.30.0.1 dev eth0")?;
+    ip("-6 route add default via fd00:30::1 dev eth0")?;
+    for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        let path = Path::new("/proc/sys/net").join(setting);
+        fs::write(&path, "1").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output().context("cannot run ip")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {arguments}: {}", said.trim());
+    Ok(())
+}
+
+/// The one hierarchy of cgroup v2, or those of cgroup v1.
+fn hierarchies() -> Vec<PathBuf> {
+    if Path::new(CGROUPS).join("cgroup.procs").exists() {
+        return vec![PathBuf::from(CGROUPS)];
+    }
+    let Ok(entries) = fs::read_dir(CGROUPS) else { return Vec::new() };
+    let folders = entries.flatten().map(|entry| entry.path());
+    // Names such as cpuacct may be links to cpu,cpuacct.
+    folders.filter(|path| !path.is_symlink() && path.join("cgroup.procs").exists()).collect()
+}
+
+/// Cgroups outlive the processes in them.
+pub(super) fn remove_cgroups(name: &str) {
+    for hierarchy in hierarchies() {
+        remove_cgroup(&hierarchy.join(name));
+    }
+}
+
+/// A cgroup is removed as a folder, without its files, when it has no children.
+fn remove_cgroup(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup);
+}

@@ -1,0 +1,175 @@
+//! Starts what a node and its control plane consist of, each when what it needs is there.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::config::CONTAINERD;
+use super::{ADDRESS, ADDRESS6, NAME, PODS, SERVICES, say};
+use crate::places;
+
+/// How long one step may take. Machines are shared: the limit is for what hangs, not for what is slow.
+const PATIENCE: Duration = Duration::from_secs(180);
+const PERIOD: Duration = Duration::from_millis(100);
+
+struct Services<'a> {
+    folder: PathBuf,
+    orphaned: &'a AtomicBool,
+    running: Vec<(&'static str, Child)>,
+}
+
+/// Starts everything and returns when pods can be made. What was started goes on.
+pub(super) fn start(folder: &Path, orphaned: &AtomicBool) -> Result<()> {
+    fs::create_dir_all(folder.join("log")).context("cannot make the folder of logs")?;
+    let mut services = Services { folder: folder.to_owned(), orphaned, running: Vec::new() };
+    services.runtime()?;
+    services.control_plane()?;
+    services.node()
+}
+
+impl Services<'_> {
+    fn runtime(&mut self) -> Result<()> {
+        say("starting containerd and loading the images");
+        self.spawn("containerd", Command::new("containerd").args(["-c", "/run/containerd.toml"]))?;
+        self.until("containerd answers", || UnixStream::connect(CONTAINERD).is_ok())?;
+        let mut import = Command::new("ctr");
+        import.args(["-a", CONTAINERD, "-n", "k8s.io", "images", "import"]).arg(places::images());
+        let output = import.output().context("cannot run ctr")?;
+        ensure!(output.status.success(), "loading images: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn control_plane(&mut self) -> Result<()> {
+        say("starting the control plane");
+        let etcd = "--data-dir=/var/lib/etcd/data --unsafe-no-fsync \
+                    --listen-client-urls=http://127.0.0.1:2379 --advertise-client-urls=http://127.0.0.1:2379";
+        self.spawn("etcd", kubernetes("etcd").args(etcd.split_whitespace()))?;
+        let client = SocketAddr::from(([127, 0, 0, 1], 2379));
+        self.until("etcd answers", || TcpStream::connect(client).is_ok())?;
+
+        let arguments = self.apiserver();
+        self.spawn("kube-apiserver", kubernetes("kube-apiserver").args(arguments))?;
+        let kubectl = self.kubectl();
+        self.until("the API server is ready", || kubectl(&["get", "--raw", "/readyz"]).is_some())?;
+
+        let kubeconfig = format!("--kubeconfig={}", self.folder.join("kubeconfig").display());
+        let key = format!("--service-account-private-key-file={}", self.pki("tokens.key"));
+        let root = format!("--root-ca-file={}", self.pki("ca.crt"));
+        let controllers = [&kubeconfig, &key, &root, "--leader-elect=false", "--allocate-node-cidrs=false"];
+        self.spawn("kube-controller-manager", kubernetes("kube-controller-manager").args(controllers))?;
+        self.spawn("kube-scheduler", kubernetes("kube-scheduler").args([&kubeconfig, "--leader-elect=false"]))
+    }
+
+    fn apiserver(&self) -> Vec<String> {
+        let services = SERVICES.join(",");
+        let mut arguments: Vec<String> = [
+            "--etcd-servers=http://127.0.0.1:2379",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
+            "--secure-port=6443",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        arguments.push(format!("--service-cluster-ip-range={services}"));
+        arguments.push(format!("--advertise-address={ADDRESS}"));
+        for (flag, file) in [
+            ("service-account-key-file", "tokens.pub"),
+            ("service-account-signing-key-file", "tokens.key"),
+            ("tls-cert-file", "apiserver.crt"),
+            ("tls-private-key-file", "apiserver.key"),
+            ("client-ca-file", "ca.crt"),
+            ("kubelet-client-certificate", "admin.crt"),
+            ("kubelet-client-key", "admin.key"),
+        ] {
+            arguments.push(format!("--{flag}={}", self.pki(file)));
+        }
+        arguments
+    }
+
+    fn node(&mut self) -> Result<()> {
+        say("starting the kubelet");
+        let kubeconfig = format!("--kubeconfig={}", self.pki("kubelet.kubeconfig"));
+        let name = format!("--hostname-override={NAME}");
+        let addresses = format!("--node-ip={ADDRESS},{ADDRESS6}");
+        let arguments = ["--config=/run/kubelet.yaml", &kubeconfig, &name, &addresses];
+        self.spawn("kubelet", kubernetes("kubelet").args(arguments))?;
+        self.spawn("kube-proxy", kubernetes("kube-proxy").arg("--config=/run/proxy.yaml"))?;
+
+        let kubectl = self.kubectl();
+        let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+        self.until("the node is ready", || {
+            kubectl(&["get", "node", NAME, "-o", ready]).is_some_and(|status| status == "True")
+        })?;
+        // The controllers would have taken these ranges from a larger one and given them to the node.
+        let ranges = serde_json::json!({"spec": {"podCIDR": PODS[0], "podCIDRs": PODS}}).to_string();
+        let patched = kubectl(&["patch", "node", NAME, "--type=merge", "-p", &ranges]);
+        patched.context("cannot give the node its ranges of pod addresses")?;
+        self.until("pods may be made", || kubectl(&["get", "serviceaccount", "default"]).is_some())
+    }
+
+    fn pki(&self, file: &str) -> String {
+        self.folder.join("pki").join(file).display().to_string()
+    }
+
+    /// Runs kubectl; what it printed when it succeeded.
+    fn kubectl(&self) -> impl Fn(&[&str]) -> Option<String> + use<> {
+        let kubeconfig = self.folder.join("kubeconfig");
+        move |arguments| {
+            let mut command = kubernetes("kubectl");
+            let output = command.arg("--kubeconfig").arg(&kubeconfig).args(arguments).output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+    }
+
+    fn spawn(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
+        let log = File::create(self.log(name)).context("cannot make a log")?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        self.running.push((name, child));
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.join("log").join(format!("{name}.log"))
+    }
+
+    /// Waits for `done`; an error when something that runs has ended, or nobody wants the cluster any more.
+    fn until(&mut self, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
+        let start = Instant::now();
+        while !done() {
+            ensure!(!self.orphaned.load(Ordering::Relaxed), "nobody waits for the cluster any more");
+            for (name, child) in &mut self.running {
+                if let Some(status) = child.try_wait().context("cannot wait for a child")? {
+                    let log = self.folder.join("log").join(format!("{name}.log"));
+                    bail!("{name} ended ({status}); the end of {}:\n{}", log.display(), tail(&log));
+                }
+            }
+            if start.elapsed() > PATIENCE {
+                let (name, _) = self.running.last().expect("something was started before anything is waited for");
+                let log = self.log(name);
+                bail!("not within {PATIENCE:?}: {what}; the end of {}:\n{}", log.display(), tail(&log));
+            }
+            thread::sleep(PERIOD);
+        }
+        Ok(())
+    }
+}
+
+fn kubernetes(binary: &str) -> Command {
+    Command::new(places::binary(binary))
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}

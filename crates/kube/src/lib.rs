@@ -1,1 +1,15 @@
-//! kube
+//! Kubernetes objects in, [`cellwall_policy::model::Change`] out.
+//!
+//! [`convert`] is pure: one object becomes the model's value and a list of what is wrong with it. [`source`] does
+//! the IO: it lists and watches an API server, or a folder of manifests, and sends what `convert` made of it. Both
+//! sources send the same events, so nothing behind them knows which one runs.
+//!
+//! The rule for everything here: what is not understood never widens access. A peer or port that cannot be read
+//! matches nothing, a selector of pods that cannot be read keeps its isolation and loses its rules, an object that
+//! cannot be read at all leaves its last version in force; and each has a problem that names object and field.
+
+pub mod convert;
+pub mod source;
+
+pub use k8s_openapi;
+pub use kube;

@@ -1,0 +1,50 @@
+//! What is read from `metadata`.
+
+use cellwall_policy::model::{Kind, ObjectKey};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use super::{ENFORCEMENT, report::Report};
+
+/// The namespace of an object that names none, as in kubectl.
+const DEFAULT_NAMESPACE: &str = "default";
+
+const fn is_namespaced(kind: Kind) -> bool {
+    matches!(kind, Kind::Pod | Kind::NetworkPolicy)
+}
+
+fn key(kind: Kind, namespace: Option<&str>, name: &str) -> ObjectKey {
+    if is_namespaced(kind) {
+        let namespace = namespace.filter(|n| !n.is_empty()).unwrap_or(DEFAULT_NAMESPACE);
+        ObjectKey::namespaced(kind, namespace, name)
+    } else {
+        ObjectKey::cluster(kind, name)
+    }
+}
+
+/// The key of a decoded object.
+pub(super) fn key_from(kind: Kind, meta: &ObjectMeta) -> ObjectKey {
+    key(kind, meta.namespace.as_deref(), meta.name.as_deref().unwrap_or_default())
+}
+
+/// The key of an object that may not decode; `None` without a name.
+pub(super) fn key_of(kind: Kind, value: &Value) -> Option<ObjectKey> {
+    let meta = value.get("metadata")?;
+    let name = meta.get("name")?.as_str().filter(|name| !name.is_empty())?;
+    Some(key(kind, meta.get("namespace").and_then(Value::as_str), name))
+}
+
+/// True when the annotation asks for audit; anything but `audit` and `enforce` is enforced and reported.
+pub(super) fn audit(meta: &ObjectMeta, report: &mut Report) -> bool {
+    match meta.annotations.as_ref().and_then(|a| a.get(ENFORCEMENT)).map(String::as_str) {
+        None | Some("enforce") => false,
+        Some("audit") => true,
+        Some(other) => {
+            report.add(
+                format_args!("metadata.annotations[{ENFORCEMENT}]"),
+                format_args!("`{other}` is neither `enforce` nor `audit`; policies are enforced"),
+            );
+            false
+        }
+    }
+}

@@ -61,7 +61,8 @@ fn rustflags(tools: &Tools, root: &Path, target: &Path) -> String {
         format!("-Clinker={}", tools.linker.display()),
     ];
     // The last match wins, so the widest comes first.
-    let mut remap = |from: &Path, to: &str| flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    let mut remap =
+        |from: &Path, to: &str| flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     if let Some(sysroot) = sysroot(Command::new(&tools.rustc)) {
         remap(&sysroot, "/rust");
     }
@@ -95,7 +96,9 @@ fn build(root: &Path, out: &Path, tools: &Tools) -> Result<(), String> {
     cargo.current_dir(root.join("ebpf")).env("RUSTC", &tools.rustc).env("RUSTC_BOOTSTRAP", "1");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools, root, &target));
     cargo.env("RUSTC_WRAPPER", root.join("ebpf/.cargo/rustc.sh"));
-    cargo.args(["build", "--release", "--locked", "--target", "bpfel-unknown-none", "--target-dir"]).arg(&target);
+    cargo
+        .args(["build", "--release", "--locked", "--target", "bpfel-unknown-none", "--target-dir"])
+        .arg(&target);
     if tools.build_std {
         cargo.args(["-Z", "build-std=core"]);
     }
@@ -117,12 +120,21 @@ fn copy(from: &Path, out: &Path) -> Result<(), String> {
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace exists");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace exists");
     for name in ["BPF_OBJECT_DIR", "CELLWALL_MUTANT", "PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
     let prepared = root.join("target/bpf-tools/env");
-    for path in ["ebpf/src", "ebpf/.cargo", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "crates/abi", "crates/verdict", "Cargo.toml"] {
+    for path in [
+        "ebpf/src",
+        "ebpf/.cargo",
+        "ebpf/Cargo.toml",
+        "ebpf/Cargo.lock",
+        "crates/abi",
+        "crates/verdict",
+        "Cargo.toml",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     println!("cargo::rerun-if-changed={}", prepared.display());

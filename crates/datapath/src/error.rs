@@ -20,6 +20,9 @@ pub enum OpenError {
         /// What to do.
         remedy: &'static str,
     },
+    /// There is no way to wait until no program reads what is about to change.
+    #[error("the kernel offers no grace period: neither membarrier(2) nor a table of tables")]
+    Grace(#[source] io::Error),
     /// The folder is not on a BPF file system.
     #[error("{} is not a BPF file system; mount one: mount -t bpf bpf {}", .path.display(), .path.display())]
     NotBpffs {
@@ -59,8 +62,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A pinned table is not what this version needs.
-    #[error("the pinned table {table} has {field} {found} and {expected} is needed; run `cellwall node cleanup`, or \
-             set the capacity back to what it was")]
+    #[error(
+        "the pinned table {table} has {field} {found} and {expected} is needed; run `cellwall node cleanup`, or \
+             set the capacity back to what it was"
+    )]
     Table {
         /// Name of the table.
         table: String,

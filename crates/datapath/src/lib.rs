@@ -1,20 +1,37 @@
-//! The data path as the agent sees it: the kernel programs, their tables, the interfaces they are at.
+//! The data path as the agent sees it: the kernel programs, their tables, the interfaces they are at. The only
+//! crate that calls bpf(2) and names aya.
 //!
-//! The only crate that calls bpf(2) and names aya.
+//! [`Datapath`] opens, adopts, writes, reads back and attaches; [`links`] tells which interfaces lead to which
+//! addresses. Reading order: `datapath` (what can be done), `pins` (what outlives the agent), `programs` and
+//! `tables` (what is loaded), `run` and `observe` (plans), `tcx` and `clsact` (interfaces).
 
+mod capabilities;
 mod clock;
+mod clsact;
+mod count;
+mod datapath;
 mod error;
 mod features;
 mod grace;
+mod netlink;
+mod observe;
 mod pins;
 mod prefix;
 mod programs;
+mod run;
 mod settings;
+mod sweep;
 mod sys;
 mod table;
 mod tables;
+mod tcx;
+mod test_run;
 
 pub use clock::{now_ns, now_tick};
+pub use count::Usage;
+pub use datapath::{Attached, Datapath};
 pub use error::{AttachError, OpenError, RunError, TableError, TestRunError, WatchError};
 pub use features::Features;
 pub use settings::{Attach, Settings};
+pub use sweep::{TCP_HALF_CLOSED_TICKS, TCP_IDLE_TICKS};
+pub use test_run::At;

@@ -59,7 +59,10 @@ impl Pins {
 }
 
 /// An error of a step on a path, from whatever the step answers.
-pub(crate) fn file<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> OpenError + use<E> {
+pub(crate) fn file<E: Into<io::Error>>(
+    step: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> OpenError + use<E> {
     let path = path.to_owned();
     move |source| OpenError::File { step, path, source: source.into() }
 }

@@ -3,6 +3,7 @@
 //! The pins stand in a folder named after the digest of the object. When it is there and its programs use the
 //! tables that are pinned, they are what this binary would load: nothing is loaded and nothing is written.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::hash::Hasher;
 use std::io;
@@ -11,7 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use aya::EbpfLoader;
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramFd, SchedClassifier};
 use cellwall_abi::Direction;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -32,6 +33,13 @@ pub(crate) const NAMES: [&str; 2] = ["to_pod", "from_pod"];
 pub(crate) struct Loaded {
     pub(crate) id: u32,
     pub(crate) program: SchedClassifier,
+}
+
+impl Loaded {
+    /// Its descriptor.
+    pub(crate) fn fd(&self) -> &ProgramFd {
+        self.program.fd().expect("it was taken from a pin")
+    }
 }
 
 /// Both programs, by [`Direction`] as a number.
@@ -129,4 +137,21 @@ pub(crate) fn remove_others(pins: &Pins) -> Result<(), OpenError> {
 /// The program for packets of a direction.
 pub(crate) const fn of(programs: &Programs, direction: Direction) -> &Loaded {
     &programs[direction as usize]
+}
+
+/// Ids of all programs that are pinned: those of this object and of others that some link may still run.
+pub(crate) fn pinned_ids(pins: &Pins) -> Result<BTreeSet<u32>, OpenError> {
+    let mut ids = BTreeSet::new();
+    for folder in pins::names(&pins.programs).map_err(file("list", &pins.programs))? {
+        for path in NAMES.map(|name| pins.programs.join(&folder).join(name)) {
+            match sys::open_pinned(&path) {
+                Ok(fd) => {
+                    ids.insert(sys::program_info(fd.as_fd()).map_err(file("look at", &path))?.0.id);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(file("open", &path)(error)),
+            }
+        }
+    }
+    Ok(ids)
 }

@@ -210,7 +210,12 @@ pub(crate) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
 
 /// Inserts or replaces `count` rows that stand one after the other. Returns how many were written, and why not
 /// more. (The kernel refuses `BPF_NOEXIST` for a batch.)
-pub(crate) fn update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> (u32, io::Result<()>) {
+pub(crate) fn update_batch(
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    values: &[u8],
+    count: u32,
+) -> (u32, io::Result<()>) {
     let mut attr = Batch {
         in_batch: 0,
         out_batch: 0,
@@ -313,7 +318,10 @@ pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     bpf(OBJ_PIN, &mut attr).map(drop)
 }
 
-fn info<T: IntoBytes + Immutable + FromBytes + KnownLayout>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+fn info<T: IntoBytes + Immutable + FromBytes + KnownLayout>(
+    object: BorrowedFd<'_>,
+    info: &mut T,
+) -> io::Result<()> {
     let length = u32::try_from(size_of::<T>()).expect("a small struct");
     let mut attr = InfoRequest { fd: fd_of(object), length, info: address_mut(info) };
     bpf(OBJ_GET_INFO_BY_FD, &mut attr).map(drop)

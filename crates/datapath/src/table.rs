@@ -69,7 +69,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
                 sys::update_batch(self.fd.as_fd(), keys.as_bytes(), values.as_bytes(), len(chunk));
             written += count as usize;
             if let Err(error) = result {
-                return if unsupported(&error) { self.put_each(rows, written) } else { (written, Err(error)) };
+                return if unsupported(&error) {
+                    self.put_each(rows, written)
+                } else {
+                    (written, Err(error))
+                };
             }
         }
         (written, Ok(()))
@@ -141,6 +145,43 @@ impl<K: Plain, V: Plain> Table<K, V> {
             if !more {
                 return Ok(());
             }
+        }
+    }
+
+    /// Walks the first `count` elements of an array, or all where there are fewer.
+    pub(crate) fn first(&self, count: u32, see: &mut impl FnMut(&K, &V)) -> io::Result<()> {
+        let mut left = count;
+        let mut keys = vec![K::default(); CHUNK.min(count as usize)];
+        let mut values = vec![V::default(); keys.len()];
+        let mut cursor = Cursor::start(size_of::<K>());
+        while left > 0 {
+            let ask = left.min(len(&keys));
+            let (read, more) = sys::lookup_batch(
+                self.fd.as_fd(),
+                &mut cursor,
+                keys.as_mut_bytes(),
+                values.as_mut_bytes(),
+                ask,
+            )?;
+            for (key, value) in keys.iter().zip(&values).take(read as usize) {
+                see(key, value);
+            }
+            left -= read.min(left);
+            if !more || read == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel's answer to a batched read.
+    pub(crate) fn try_batch(&self) -> io::Result<()> {
+        let (mut key, mut value) = (K::default(), V::default());
+        let mut cursor = Cursor::start(size_of::<K>());
+        match sys::lookup_batch(self.fd.as_fd(), &mut cursor, key.as_mut_bytes(), value.as_mut_bytes(), 1) {
+            // A bucket of several rows: the kernel knows batches.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Ok(()),
+            answer => answer.map(drop),
         }
     }
 

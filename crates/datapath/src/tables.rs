@@ -6,8 +6,8 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
 use cellwall_abi::{
-    Addr6, Be32, Bucket, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Live, PolicyEntry, PolicyKey,
-    PortValue,
+    Addr6, Be32, Bucket, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Live, PolicyEntry,
+    PolicyKey, PortValue,
 };
 
 use crate::error::{OpenError, TableError};

@@ -1,0 +1,234 @@
+//! The data path as one thing: what is open, and what can be done with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsFd;
+
+use cellwall_abi::{ABI_VERSION, CONFIG_STRICT, Config, Counter, Direction, Event, Reason};
+use cellwall_policy::plan::Op;
+use cellwall_policy::wanted::Observed;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::count::{self, Usage};
+use crate::error::{AttachError, OpenError, RunError, TableError, TestRunError};
+use crate::features::{self, Features};
+use crate::grace::Grace;
+use crate::netlink::{self, Requests};
+use crate::pins::Pins;
+use crate::programs::{self, Programs};
+use crate::settings::{Attach, Settings};
+use crate::tables::{Tables, failed};
+use crate::test_run::{self, At};
+use crate::{capabilities, clock, clsact, observe, run, sweep, tcx};
+
+/// Events that one call hands over: a flood of drops must not hold up the loop.
+const EVENTS_AT_ONCE: usize = 1 << 14;
+
+/// How the programs are on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// `tcx` or `clsact`.
+    pub kind: &'static str,
+    /// Nobody else's program is before ours, in either direction.
+    pub first: bool,
+}
+
+/// The open data path: tables, programs, links. Dropping it detaches nothing.
+pub struct Datapath {
+    settings: Settings,
+    pins: Pins,
+    programs: Programs,
+    /// Ids of all programs that are pinned, older ones included.
+    own: BTreeSet<u32>,
+    tables: Tables,
+    grace: Grace,
+    features: Features,
+    secret: [u64; 2],
+    cpus: usize,
+    /// Counted anew after a write.
+    plan_usage: Option<Vec<Usage>>,
+    /// Counted anew by a sweep.
+    flow_usage: Option<Vec<Usage>>,
+}
+
+impl std::fmt::Debug for Datapath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Datapath").field("pins", &self.settings.root()).finish_non_exhaustive()
+    }
+}
+
+impl Datapath {
+    /// Takes over what is pinned, and makes what is not. Programs of another version are replaced in their links,
+    /// in place; where everything is as it should be, nothing is written. At no time is anything detached from an
+    /// interface that is there.
+    pub fn open(settings: &Settings) -> Result<Self, OpenError> {
+        capabilities::check()?;
+        let pins = Pins::open(settings)?;
+        let grace = Grace::new().map_err(OpenError::Grace)?;
+        let programs = programs::open(settings, &pins)?;
+        let own = programs::pinned_ids(&pins)?;
+        let tables = Tables::open(&pins.maps)?;
+        let secret = settle(&tables, settings)?;
+        let features = features::probe(tables.endpoints.try_batch(), programs[0].fd().as_fd());
+        let cpus = count::possible_cpus().map_err(failed("count the CPUs of", "COUNTERS"))?;
+        let settings = settings.clone();
+        let (plan_usage, flow_usage) = (None, None);
+        let datapath = Self {
+            settings,
+            pins,
+            programs,
+            own,
+            tables,
+            grace,
+            features,
+            secret,
+            cpus,
+            plan_usage,
+            flow_usage,
+        };
+        datapath.adopt()?;
+        programs::remove_others(&datapath.pins)?;
+        Ok(datapath)
+    }
+
+    fn is_tcx(&self) -> bool {
+        self.settings.attach == Attach::Auto && self.features.tcx
+    }
+
+    fn adopt(&self) -> Result<(), AttachError> {
+        tcx::adopt(&self.pins.links, &self.programs)?;
+        if self.is_tcx() { Ok(()) } else { clsact::adopt(&self.own, &self.programs) }
+    }
+
+    /// Key of the hash behind the ids in the tables: random, made once, and kept with them.
+    pub fn secret(&self) -> [u64; 2] {
+        self.secret
+    }
+
+    /// What this kernel offers.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// How grace periods are waited for: `membarrier` or `map-in-map`.
+    pub fn grace_name(&self) -> &'static str {
+        self.grace.name()
+    }
+
+    /// Ids that the kernel gave the programs, by [`Direction`]. They change only with the programs.
+    pub fn program_ids(&self) -> [u32; 2] {
+        [self.programs[0].id, self.programs[1].id]
+    }
+
+    /// What the tables that plans write hold. Array elements that no row leads to are left out.
+    pub fn observe(&self) -> Result<Observed, TableError> {
+        observe::observe(&self.tables)
+    }
+
+    /// Performs the writes in order. An error leaves the rest undone and says how many were done.
+    pub fn run_all(&mut self, ops: &[Op]) -> Result<(), RunError> {
+        if !ops.is_empty() {
+            self.plan_usage = None;
+        }
+        run::run_all(&self.tables, &self.grace, ops)
+    }
+
+    /// Puts both programs on an interface, in front of all others, or takes over those that are there.
+    pub fn attach(&self, ifindex: u32) -> Result<(), AttachError> {
+        if self.is_tcx() {
+            tcx::attach(&self.pins.links, ifindex, &self.programs)
+        } else {
+            clsact::attach(ifindex, &self.own, &self.programs)
+        }
+    }
+
+    /// Takes both programs off; fine when they, or the interface, are gone.
+    pub fn detach(&self, ifindex: u32) -> Result<(), AttachError> {
+        tcx::detach(&self.pins.links, ifindex)?;
+        if self.is_tcx() { Ok(()) } else { clsact::detach(ifindex, &self.own) }
+    }
+
+    /// Interfaces with both of our programs. Pins whose interface is gone are removed on the way.
+    pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, AttachError> {
+        let (kind, found) = if self.is_tcx() {
+            ("tcx", tcx::attached(&self.pins.links, &self.programs)?)
+        } else {
+            ("clsact", clsact::attached(&self.programs)?)
+        };
+        Ok(found.into_iter().map(|(ifindex, first)| (ifindex, Attached { kind, first })).collect())
+    }
+
+    /// Packets and bytes of every reason and direction since the tables were made.
+    pub fn counters(&self) -> Result<Vec<(Reason, Direction, Counter)>, TableError> {
+        count::counters(&self.tables, self.cpus)
+    }
+
+    /// How full the tables are: those that plans write as of the last write, those of connections as of the last
+    /// sweep.
+    pub fn usage(&mut self) -> Result<Vec<Usage>, TableError> {
+        let mut all = match &self.plan_usage {
+            Some(usage) => usage.clone(),
+            None => self.plan_usage.insert(count::plan_usage(&self.tables, &self.settings)?).clone(),
+        };
+        match &self.flow_usage {
+            Some(usage) => all.extend_from_slice(usage),
+            None => all
+                .extend_from_slice(self.flow_usage.insert(count::flow_usage(&self.tables, &self.settings)?)),
+        }
+        Ok(all)
+    }
+
+    /// Hands over what the programs reported since the last call, some thousands at most; how many.
+    pub fn events(&mut self, mut see: impl FnMut(&Event)) -> usize {
+        let mut count = 0;
+        while count < EVENTS_AT_ONCE
+            && let Some(item) = self.tables.events.next()
+        {
+            if let Ok(event) = Event::read_from_bytes(&item) {
+                see(&event);
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// Removes answered connections that have ended, and those of interfaces that are gone; how many.
+    pub fn sweep(&mut self) -> Result<u64, TableError> {
+        let now = clock::now_tick();
+        // Without the list connections go by age alone.
+        let interfaces = Requests::open().and_then(|mut r| netlink::interfaces(&mut r)).ok();
+        let t = &self.tables;
+        let removed = sweep::sweep(&t.flows4, "FLOWS4", interfaces.as_ref(), now)?
+            + sweep::sweep(&t.flows6, "FLOWS6", interfaces.as_ref(), now)?;
+        self.flow_usage = Some(count::flow_usage(t, &self.settings)?);
+        Ok(removed)
+    }
+
+    /// Sends a frame, from its Ethernet header on, through the program of a direction; true when it passes. For
+    /// tests: it counts, and makes connections, as a packet does.
+    pub fn test_run(&self, direction: Direction, frame: &[u8], at: At) -> Result<bool, TestRunError> {
+        test_run::test_run(&self.programs, direction, frame, at)
+    }
+}
+
+/// Reads the row of settings, and writes it where it is not what it should be. Returns the secret.
+fn settle(tables: &Tables, settings: &Settings) -> Result<[u64; 2], OpenError> {
+    let found = tables.config.get(&0).map_err(failed("read", "CONFIG"))?.unwrap_or_default();
+    let is_new = found.abi_version != ABI_VERSION || found.secret == [0; 2];
+    let secret = if is_new { random().map_err(failed("make a secret for", "CONFIG"))? } else { found.secret };
+    let flags = if settings.strict { CONFIG_STRICT } else { 0 };
+    let wanted = Config { secret, flags, abi_version: ABI_VERSION };
+    if wanted != found {
+        tables.config.put(&0, &wanted).map_err(failed("write", "CONFIG"))?;
+    }
+    Ok(secret)
+}
+
+fn random() -> io::Result<[u64; 2]> {
+    let mut secret = [0; 2];
+    while secret == [0; 2] {
+        // Sixteen bytes come whole or not at all.
+        rustix::rand::getrandom(secret.as_mut_bytes(), rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(secret)
+}

@@ -1,0 +1,132 @@
+//! Removes answered connections that have ended. The programs stop honouring an ended one by themselves when a
+//! packet meets it; this gives back the room of those that no packet meets.
+
+use std::collections::BTreeSet;
+
+use cellwall_abi::{CONN_CLOSING, CONN_FIN_OPENER, CONN_FIN_REPLIER, Conn, FlowKey4, FlowKey6};
+use cellwall_verdict::conn::{CLOSING_TICKS, IDLE_TICKS};
+
+use crate::error::TableError;
+use crate::table::{Plain, Table};
+use crate::tables::failed;
+
+const TCP: u8 = 6;
+const TICK_NS: u64 = 1 << cellwall_abi::TICK_SHIFT;
+
+/// An open TCP connection without a packet: five days, as `nf_conntrack_tcp_timeout_established` (RFC 5382 asks for
+/// at least two hours and four minutes).
+pub const TCP_IDLE_TICKS: u32 = ticks(5 * 24 * 3600);
+/// A TCP connection of which one side has closed: the other may still send, and pause, so longer than the two
+/// minutes of nf_conntrack's states after a FIN.
+pub const TCP_HALF_CLOSED_TICKS: u32 = ticks(3600);
+
+#[expect(clippy::cast_possible_truncation, reason = "days fit")]
+const fn ticks(seconds: u64) -> u32 {
+    (seconds * 1_000_000_000 / TICK_NS) as u32
+}
+
+/// A key of a connection.
+pub(crate) trait FlowKey: Plain {
+    fn ifindex(&self) -> u32;
+    fn protocol(&self) -> u8;
+}
+
+impl FlowKey for FlowKey4 {
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+    fn protocol(&self) -> u8 {
+        self.protocol
+    }
+}
+
+impl FlowKey for FlowKey6 {
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+    fn protocol(&self) -> u8 {
+        self.protocol
+    }
+}
+
+/// True when the connection has ended at tick `now`.
+fn has_ended(protocol: u8, conn: &Conn, now: u32) -> bool {
+    let limit = if conn.state & CONN_CLOSING != 0 {
+        CLOSING_TICKS
+    } else if protocol != TCP {
+        IDLE_TICKS
+    } else if conn.state & (CONN_FIN_OPENER | CONN_FIN_REPLIER) != 0 {
+        TCP_HALF_CLOSED_TICKS
+    } else {
+        TCP_IDLE_TICKS
+    };
+    // A packet may have stamped it after the caller looked at the clock: an age below zero is none.
+    let age = now.wrapping_sub(conn.seen);
+    age > limit && age < u32::MAX / 2
+}
+
+/// Sweeps one table; how many connections it removed. `interfaces` are those that exist; `None` when that is not
+/// known.
+pub(crate) fn sweep<K: FlowKey>(
+    table: &Table<K, Conn>,
+    name: &'static str,
+    interfaces: Option<&BTreeSet<u32>>,
+    now: u32,
+) -> Result<u64, TableError> {
+    let is_over = |key: &K, conn: &Conn| {
+        interfaces.is_some_and(|present| !present.contains(&key.ifindex()))
+            || has_ended(key.protocol(), conn, now)
+    };
+    let mut over = Vec::new();
+    let see = |key: &K, conn: &Conn| {
+        if is_over(key, conn) {
+            over.push(*key);
+        }
+    };
+    table.for_each(see).map_err(failed("read", name))?;
+    let mut removed = 0;
+    for key in over {
+        // A SYN may have opened it again since.
+        if table.get(&key).map_err(failed("read", name))?.is_some_and(|conn| is_over(&key, &conn)) {
+            removed += u64::from(table.delete(&key).map_err(failed("delete from", name))?);
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u32 = 1_000_000;
+
+    fn ended(protocol: u8, state: u8, age: u32) -> bool {
+        has_ended(protocol, &Conn { state, seen: NOW.wrapping_sub(age), ..Conn::default() }, NOW)
+    }
+
+    #[test]
+    fn each_kind_has_its_time() {
+        for (protocol, state, limit) in [
+            (TCP, CONN_CLOSING, CLOSING_TICKS),
+            (TCP, CONN_CLOSING | CONN_FIN_OPENER | CONN_FIN_REPLIER, CLOSING_TICKS),
+            (TCP, CONN_FIN_OPENER, TCP_HALF_CLOSED_TICKS),
+            (TCP, CONN_FIN_REPLIER, TCP_HALF_CLOSED_TICKS),
+            (TCP, 0, TCP_IDLE_TICKS),
+            (17, 0, IDLE_TICKS),
+            (1, 0, IDLE_TICKS),
+            (132, 0, IDLE_TICKS),
+        ] {
+            assert!(!ended(protocol, state, 0), "{protocol} {state}");
+            assert!(!ended(protocol, state, limit), "{protocol} {state}");
+            assert!(ended(protocol, state, limit + 1), "{protocol} {state}");
+        }
+    }
+
+    #[test]
+    fn a_packet_after_the_look_at_the_clock_is_no_end() {
+        assert!(!ended(17, 0, u32::MAX));
+        // The tick wraps after 146 years; a connection does not end by it.
+        let conn = Conn { seen: u32::MAX - 1, ..Conn::default() };
+        assert!(!has_ended(17, &conn, 3));
+    }
+}

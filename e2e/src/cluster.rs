@@ -44,7 +44,16 @@ impl Cluster {
         progress.say(&format!("cluster {name}"));
 
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args([
+            "--net",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
         command.arg(program).args(["node", &name]).stdin(Stdio::piped()).stdout(Stdio::piped());
         // Ctrl-C goes to whoever started the cluster, and the cluster ends in order when that one is gone.
         let mut parent = command.process_group(0).spawn().context("cannot run unshare")?;
@@ -55,7 +64,8 @@ impl Cluster {
             let line = line.context("cannot read from the cluster")?;
             if line == READY {
                 cluster.init = child_of(cluster.parent.id()).context("the cluster has no process 1")?;
-                fs::write(folder.join("pid"), cluster.init.to_string()).context("cannot write down the process")?;
+                fs::write(folder.join("pid"), cluster.init.to_string())
+                    .context("cannot write down the process")?;
                 progress.say("pods can be made");
                 return Ok(cluster);
             }

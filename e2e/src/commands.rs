@@ -72,7 +72,9 @@ fn up() -> Result<()> {
     let started = cluster.name().to_owned();
     cluster.stay()?;
     println!("{started} is up. Use it with: export PATH={}:$PATH", folder.join("bin").display());
-    println!("Then `kubectl` asks it, `on-node COMMAND` runs a command on its node; `make cluster-down` removes it.");
+    println!(
+        "Then `kubectl` asks it, `on-node COMMAND` runs a command on its node; `make cluster-down` removes it."
+    );
     Ok(())
 }
 

@@ -41,7 +41,8 @@ pub fn pack(agnhost: &Path, to: &Path) -> Result<()> {
         blobs.extend([config, manifest]);
     }
     let index = json!({"schemaVersion": 2, "manifests": manifests}).to_string();
-    write(to, &index, &[blobs, vec![layer]].concat()).with_context(|| format!("cannot write {}", to.display()))
+    write(to, &index, &[blobs, vec![layer]].concat())
+        .with_context(|| format!("cannot write {}", to.display()))
 }
 
 fn write(to: &Path, index: &str, blobs: &[Vec<u8>]) -> Result<()> {

@@ -54,8 +54,9 @@ fn mount_all() -> Result<()> {
 
 fn network() -> Result<()> {
     ip("link set lo up")?;
-    // Nothing is behind it: it carries the node's addresses and the default routes.
-    ip("link add eth0 type dummy")?;
+    // It carries the node's addresses and the default routes; what is sent there goes nowhere.
+    ip("link add eth0 type veth peer name nowhere")?;
+    ip("link set nowhere up")?;
     ip(&format!("address add {ADDRESS}/24 dev eth0"))?;
     ip(&format!("address add {ADDRESS6}/64 dev eth0 nodad"))?;
     ip("link set eth0 up")?;

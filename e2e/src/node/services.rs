@@ -16,7 +16,7 @@ use super::{ADDRESS, ADDRESS6, NAME, PODS, SERVICES, say};
 use crate::places;
 
 /// How long one step may take. Machines are shared: the limit is for what hangs, not for what is slow.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 const PERIOD: Duration = Duration::from_millis(100);
 
 struct Services<'a> {
@@ -154,7 +154,8 @@ impl Services<'_> {
                 }
             }
             if start.elapsed() > PATIENCE {
-                let (name, _) = self.running.last().expect("something was started before anything is waited for");
+                let (name, _) =
+                    self.running.last().expect("something was started before anything is waited for");
                 let log = self.log(name);
                 bail!("not within {PATIENCE:?}: {what}; the end of {}:\n{}", log.display(), tail(&log));
             }

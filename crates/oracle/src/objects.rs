@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::api::{Namespace, NetworkPolicy, Node, Pod};
 
@@ -50,4 +51,19 @@ pub struct Objects {
     pub pods: Vec<Pod>,
     /// All NetworkPolicies.
     pub policies: Vec<NetworkPolicy>,
+}
+
+impl Objects {
+    /// The objects as an API server serves them, each with its `apiVersion` and `kind`: namespaces, nodes, pods,
+    /// policies, in the order of their lists. The settings are not among them.
+    pub fn values(&self) -> Vec<Value> {
+        fn value<T: Serialize>(object: &T) -> Value {
+            serde_json::to_value(object).expect("an object of the API is a document")
+        }
+        let namespaces = self.namespaces.iter().map(value);
+        let nodes = self.nodes.iter().map(value);
+        let pods = self.pods.iter().map(value);
+        let policies = self.policies.iter().map(value);
+        namespaces.chain(nodes).chain(pods).chain(policies).collect()
+    }
 }

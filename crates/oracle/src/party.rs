@@ -29,14 +29,13 @@ pub(crate) enum Party<'a> {
 /// that has not ended.
 ///
 /// If several claim the address, the same order decides as among owners. An interface tells even two equal ones
-/// apart and an address cannot: the first of them is answered, and a fair question is not about them.
+/// apart and an address cannot: there is no answer then, and a flow of that address is no question to ask.
 #[must_use]
 pub fn subject(objects: &Objects, address: IpAddr) -> Option<&Pod> {
     let is_local =
         |pod: &&Pod| pod.spec.as_ref().and_then(|s| s.node_name.as_ref()) == Some(&objects.node_name);
     let claimants: Vec<_> = claimants(objects, address).filter(is_local).collect();
-    let strongest = claimants.iter().map(|pod| claim(pod)).max()?;
-    claimants.into_iter().find(|pod| claim(pod) == strongest)
+    strongest(&claimants)
 }
 
 /// The owner of an address, as a peer.
@@ -45,12 +44,8 @@ pub(crate) fn at<'a>(objects: &'a Objects, address: IpAddr, notes: &Notes) -> Pa
     notes.note_if(81, ended > 0);
     let claimants: Vec<_> = claimants(objects, address).collect();
     notes.note_if(82, claimants.len() > 1);
-    if let Some(strongest) = claimants.iter().map(|pod| claim(pod)).max() {
-        let mut owners = claimants.into_iter().filter(|pod| claim(pod) == strongest);
-        return match (owners.next(), owners.next()) {
-            (Some(pod), None) => Party::Pod(pod),
-            _ => Party::UnknownPod,
-        };
+    if !claimants.is_empty() {
+        return strongest(&claimants).map_or(Party::UnknownPod, Party::Pod);
     }
     let host_network = |pod: &&Pod| is_host_network(pod) && !is_terminal(pod) && has_address(pod, address);
     if objects.pods.iter().any(|pod| host_network(&pod)) {
@@ -69,6 +64,13 @@ fn claimants(objects: &Objects, address: IpAddr) -> impl Iterator<Item = &Pod> {
         .pods
         .iter()
         .filter(move |pod| !is_host_network(pod) && !is_terminal(pod) && has_address(pod, address))
+}
+
+/// The pod with the best claim, if one is better than all others.
+fn strongest<'a>(claimants: &[&'a Pod]) -> Option<&'a Pod> {
+    let best = claimants.iter().map(|pod| claim(pod)).max()?;
+    let mut owners = claimants.iter().filter(|pod| claim(pod) == best);
+    owners.next().filter(|_| owners.next().is_none()).copied()
 }
 
 /// How good a pod's claim to its address is; the greater, the better. Pods that stay come before pods that are being

@@ -1,5 +1,7 @@
 //! S81-S86: which pod an address belongs to.
 
+use cellwall_oracle::api::Namespace;
+
 use crate::world::{Edit, check, world};
 
 /// A pod of namespace y with the address 10.2.0.9, or another that `status` says.
@@ -144,4 +146,15 @@ fn s82_the_address_of_a_deleted_pod_is_nobodys() {
         &[],
         &["x/a <- 10.2.0.1 TCP 80"],
     );
+}
+
+#[test]
+fn s88_a_namespace_that_is_being_deleted_keeps_its_policies() {
+    let mut world = world().policy("{ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}");
+    let deleted = "{metadata: {name: m, deletionTimestamp: '2026-01-03T00:00:00Z'}}";
+    let stamp: Namespace = serde_saphyr::from_str(deleted).expect("the namespace parses");
+    for namespace in &mut world.namespaces {
+        namespace.metadata.deletion_timestamp.clone_from(&stamp.metadata.deletion_timestamp);
+    }
+    check(&world, &["x/a <- y/a TCP 80"], &["x/a <- z/a TCP 80"]);
 }

@@ -15,10 +15,12 @@ use cellwall_policy::model::{Change, Kind, ObjectKey, Problem};
 use serde_json::Value;
 
 pub use cidr::{address, block};
+pub(crate) use namespace::NAME_LABEL;
 pub use namespace::namespace;
 pub use network_policy::network_policy;
 pub use node::node;
 pub use pod::pod;
+pub(crate) use report::merged;
 
 /// The annotation that says how pods are enforced: `enforce` (the default) or `audit`.
 pub const ENFORCEMENT: &str = "cellwall.dev/enforcement";
@@ -94,6 +96,6 @@ fn told<T>(
     key: &ObjectKey,
 ) -> Vec<Change> {
     let mut changes = vec![change(value)];
-    changes.extend(report::merged(key, problems).map(Change::Bad));
+    changes.extend(merged(key, problems).map(Change::Bad));
     changes
 }

@@ -52,7 +52,7 @@ pub(super) fn unreadable(key: &ObjectKey, error: &serde_json::Error) -> Problem 
 }
 
 /// Several problems as one, where the model keeps one for an object.
-pub(super) fn merged(key: &ObjectKey, problems: Vec<Problem>) -> Option<Problem> {
+pub(crate) fn merged(key: &ObjectKey, problems: Vec<Problem>) -> Option<Problem> {
     let mut problems = problems.into_iter();
     let first = problems.next()?;
     let rest: Vec<String> = problems.map(|p| format!("{}: {}", p.field, p.message)).collect();

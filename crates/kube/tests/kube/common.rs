@@ -1,22 +1,20 @@
 //! Shared by the tests: YAML in, the model's value as short text out.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-#![allow(clippy::allow_attributes, reason = "an expectation would fail in the tests that use all of it")]
-
 use std::fmt::Write as _;
 
 use cellwall_kube::convert::{Decoded, decode};
+use cellwall_kube::source::SourceEvent;
 use cellwall_policy::model::{
-    Change, NamespaceMatch, Peer, Policy, Port, Problem, Requirement, Rule, Selector,
+    Change, NamespaceMatch, ObjectKey, Peer, Policy, Port, Problem, Requirement, Rule, Selector,
 };
 use serde_json::Value;
 
-pub fn json(yaml: &str) -> Value {
+pub(crate) fn json(yaml: &str) -> Value {
     serde_saphyr::from_str(yaml).expect("the test's own YAML")
 }
 
 /// What the model is told of one manifest.
-pub fn changes(yaml: &str) -> Vec<Change> {
+pub(crate) fn changes(yaml: &str) -> Vec<Change> {
     match decode(json(yaml)) {
         Decoded::Object(_, changes) => changes,
         other => panic!("{other:?}"),
@@ -24,7 +22,7 @@ pub fn changes(yaml: &str) -> Vec<Change> {
 }
 
 /// The policy of a manifest of which at least the frame can be read.
-pub fn policy_of(value: Value) -> Option<(Policy, Vec<Problem>)> {
+pub(crate) fn policy_of(value: Value) -> Option<(Policy, Vec<Problem>)> {
     match decode(value) {
         Decoded::Object(_, mut changes) => match changes.remove(0) {
             Change::Policy(policy, problems) => Some((policy, problems)),
@@ -34,7 +32,7 @@ pub fn policy_of(value: Value) -> Option<(Policy, Vec<Problem>)> {
     }
 }
 
-pub fn render(changes: &[Change]) -> String {
+pub(crate) fn render(changes: &[Change]) -> String {
     let mut out = String::new();
     for change in changes {
         match change {
@@ -115,4 +113,36 @@ fn selector(selector: &Selector) -> String {
         Requirement::DoesNotExist(key) => format!("!{key}"),
     });
     format!("({})", words.collect::<Vec<_>>().join(", "))
+}
+
+/// What a source says, in one line.
+pub(crate) fn line(event: &SourceEvent) -> String {
+    let change = match event {
+        SourceEvent::Current(kind) => return format!("current {}", kind.name()),
+        SourceEvent::NotServed(kind) => return format!("not served {}", kind.name()),
+        SourceEvent::Failed(kind, why) => return format!("failed {}: {why}", kind.name()),
+        SourceEvent::Change(change) => change,
+    };
+    match change {
+        Change::Namespace(namespace) => format!("namespace {}", namespace.name),
+        Change::Node(node) => format!("node {}", node.name),
+        Change::Pod(pod) => format!("pod {}/{}", pod.namespace, pod.name),
+        Change::Policy(policy, problems) => {
+            let problems: Vec<_> = problems.iter().map(|problem| format!(" ! {}", problem.message)).collect();
+            format!("policy {}/{}{}", policy.key.namespace, policy.key.name, problems.concat())
+        }
+        Change::Bad(Problem { object, field, message }) if field.is_empty() => {
+            format!("bad {object}: {message}")
+        }
+        Change::Bad(Problem { object, field, message }) => format!("bad {object}: {field}: {message}"),
+        Change::Gone(key) => format!("gone {key}"),
+        Change::Listed(kind, keys) => {
+            let name = |key: &ObjectKey| match key.namespace.as_str() {
+                "" => key.name.clone(),
+                namespace => format!("{namespace}/{}", key.name),
+            };
+            format!("listed {}: {}", kind.name(), keys.iter().map(name).collect::<Vec<_>>().join(" "))
+        }
+        other => format!("{other:?}"),
+    }
 }

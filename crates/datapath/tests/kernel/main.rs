@@ -1,0 +1,12 @@
+//! The data path on the real kernel: in network namespaces of its own, with pins of its own. Needs root.
+
+mod links;
+
+/// True, and said so, for a process that cannot run these tests.
+fn skipped() -> bool {
+    let skipped = !cellwall_testkit::net::is_root();
+    if skipped {
+        println!("skipped: needs root");
+    }
+    skipped
+}

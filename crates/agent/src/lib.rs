@@ -1,1 +1,25 @@
-//! agent
+//! The node agent: one owner, one loop.
+//!
+//! ```text
+//! objects ───► ┐                                             ┌─► kernel (Kernel: the one seam)
+//! interfaces ► ├─► run ─► Node: apply ► compile ► plan ► run ┤
+//! timers ────► ┘                                             └─► Snapshot ─► gRPC, /readyz, /metrics
+//! ```
+//!
+//! [`run`] drains inputs into [`node`], which alone knows what is known and what is written; nothing is locked.
+//! [`report`](node::Node::snapshot) makes what others read, and they never reach further than that. What goes wrong
+//! with objects is a problem in the status; what goes wrong with the kernel leaves the old state in force and is
+//! tried again; what is broken in ourselves panics, and pinned programs enforce meanwhile.
+
+pub mod args;
+mod http;
+mod inputs;
+pub mod kernel;
+pub mod log;
+pub mod metrics;
+pub mod node;
+mod report;
+pub mod run;
+pub mod sources;
+pub mod start;
+pub mod stats;

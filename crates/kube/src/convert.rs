@@ -2,6 +2,7 @@
 
 mod cidr;
 mod entries;
+mod labels;
 mod meta;
 mod namespace;
 mod network_policy;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cellwall_abi::Event;
-use cellwall_datapath::{AttachError, Datapath, Features, RunError, TableError, now_tick};
+use cellwall_datapath::{AttachError, Attached, Datapath, Features, RunError, TableError, now_tick};
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 
@@ -31,10 +31,8 @@ impl Kernel for Datapath {
     }
 
     fn attached(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError> {
-        let hook = |(ifindex, at): (u32, cellwall_datapath::Attached)| {
-            (ifindex, Hook { kind: at.kind, first: at.first })
-        };
-        Ok(Self::attached(self)?.into_iter().map(hook).collect())
+        let attached = Self::attached(self)?.into_iter();
+        Ok(attached.map(|(ifindex, Attached { kind, first })| (ifindex, Hook { kind, first })).collect())
     }
 
     fn attach(&mut self, ifindex: u32) -> Result<(), AttachError> {
@@ -50,9 +48,8 @@ impl Kernel for Datapath {
     }
 
     fn usage(&mut self) -> Result<Vec<Usage>, TableError> {
-        let usage =
-            |u: cellwall_datapath::Usage| Usage { table: u.table, used: u.used, capacity: u.capacity };
-        Ok(Self::usage(self)?.into_iter().map(usage).collect())
+        let usage = Self::usage(self)?.into_iter();
+        Ok(usage.map(|row| Usage { table: row.table, used: row.used, capacity: row.capacity }).collect())
     }
 
     fn events(&mut self, see: &mut dyn FnMut(&Event)) {

@@ -39,13 +39,13 @@ pub fn block(text: &str) -> Result<IpNet, &'static str> {
     let (ip, prefix) = text.split_once('/').ok_or(NOT_A_CIDR)?;
     let ip = address(ip).ok_or(NOT_A_CIDR)?;
     let prefix = decimal(prefix).and_then(|p| u8::try_from(p).ok()).ok_or(NOT_A_CIDR)?;
-    if let IpAddr::V6(v6) = ip
-        && v6.to_ipv4_mapped().is_some()
-        && prefix >= 96
-    {
-        // Older parsers took this for IPv4, so neither reading is safe: as an exception it must not be lost.
-        return Err("is an IPv4-mapped IPv6 CIDR; write it as IPv4");
-    }
+    // What was stored before validation was strict was read by Go's net package, for which this is IPv4 (S57).
+    let (ip, prefix) = match ip {
+        IpAddr::V6(v6) if prefix >= 96 => {
+            v6.to_ipv4_mapped().map_or((ip, prefix), |v4| (IpAddr::V4(v4), prefix - 96))
+        }
+        _ => (ip, prefix),
+    };
     IpNet::new(ip, prefix).map(|net| net.trunc()).map_err(|_| NOT_A_CIDR)
 }
 
@@ -64,6 +64,8 @@ mod tests {
             ("2001:DB8::1/32", "2001:db8::/32"),
             ("2001:db8::1/128", "2001:db8::1/128"),
             ("::ffff:10.0.0.0/95", "::fffe:0:0/95"),
+            ("::ffff:10.0.0.7/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
         ];
         for (text, meaning) in cases {
             assert_eq!(block(text).expect(text).to_string(), meaning, "{text}");
@@ -89,7 +91,6 @@ mod tests {
             "10.0.0.0/8/8",
             "::/129",
             "fe80::1%eth0/64",
-            "::ffff:10.0.0.0/104",
             "1000000000000000000000.0.0.0/8",
             "10.0.0.0/255.0.0.0",
             "any",

@@ -107,11 +107,11 @@ fn phase(name: Option<&str>) -> Phase {
 }
 
 fn addresses(status: &v1::PodStatus, report: &mut Report) -> Vec<IpAddr> {
+    // "If this field (podIPs) is specified, the 0th entry must match the podIP field."
+    let single = status.pod_ip.as_deref();
     let listed = status.pod_ips.iter().flatten().map(|entry| entry.ip.as_str());
-    let listed: Vec<&str> = listed.filter(|ip| !ip.is_empty()).collect();
-    let single = status.pod_ip.as_deref().filter(|ip| listed.is_empty() && !ip.is_empty());
     let mut addresses = Vec::new();
-    for text in listed.into_iter().chain(single) {
+    for text in single.into_iter().chain(listed).filter(|text| !text.is_empty()) {
         match address(text) {
             Some(ip) if addresses.contains(&ip) => {}
             Some(ip) => addresses.push(ip),

@@ -34,7 +34,7 @@ const WATCH_S: u32 = 60;
 /// How long any answer may take beyond what was asked for.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long a page may take.
-const LIST: Duration = Duration::from_secs(60);
+const LIST: Duration = Duration::from_mins(1);
 /// How often a resource that is not served is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A watch that the server ends sooner without a word is a failure: without a delay it would be a busy loop.
@@ -43,13 +43,13 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// Lists and watches all kinds until nobody takes the events.
 pub async fn api(client: Client, events: mpsc::Sender<SourceEvent>) -> Result<(), Closed> {
     let events = Events(events);
-    let watches = futures::future::try_join5(
+    let watches = Box::pin(futures::future::try_join5(
         follow::<NAMESPACE>(&client, &events),
         follow::<NODE>(&client, &events),
         follow::<POD>(&client, &events),
         follow::<NETWORK_POLICY>(&client, &events),
         follow::<CLUSTER_NETWORK_POLICY>(&client, &events),
-    );
+    ));
     match watches.await {
         Err(closed) => Err(closed),
         Ok((never, ..)) => match never {},
@@ -127,7 +127,7 @@ impl<const KIND: usize> Resource<'_, KIND> {
                         present.push(key);
                         self.events.changes(changes).await?;
                     }
-                    other => self.unusable(&other),
+                    other => Self::unusable(&other),
                 }
             }
             let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -160,14 +160,14 @@ impl<const KIND: usize> Resource<'_, KIND> {
                     advance(version, item.version())?;
                     match item.decoded {
                         Decoded::Object(_, changes) => self.events.changes(changes).await?,
-                        other => self.unusable(&other),
+                        other => Self::unusable(&other),
                     }
                 }
                 WatchEvent::Deleted(item) => {
                     advance(version, item.version())?;
                     match item.decoded {
                         Decoded::Object(key, _) => self.events.changes([Change::Gone(key)]).await?,
-                        other => self.unusable(&other),
+                        other => Self::unusable(&other),
                     }
                 }
                 WatchEvent::Bookmark(bookmark) => {
@@ -190,7 +190,7 @@ impl<const KIND: usize> Resource<'_, KIND> {
     }
 
     /// Without a name there is nothing to keep, nor anybody to tell; an API server does not send such a thing.
-    fn unusable(&self, what: &Decoded) {
+    fn unusable(what: &Decoded) {
         warn!(kind = Self::KIND.name(), ?what, "the API server sent something that is no object");
     }
 }

@@ -250,7 +250,7 @@ async fn an_api_server_that_is_down_is_not_stormed() {
     assert!(lines[..8].iter().all(|line| line.starts_with("failed Pod: ")), "{lines:?}");
     assert_eq!(lines[8], "listed Pod: ");
     let took = start.elapsed();
-    assert!(took > Duration::from_secs(60) && took < Duration::from_secs(240), "{took:?}");
+    assert!(took > Duration::from_mins(1) && took < Duration::from_mins(4), "{took:?}");
 }
 
 /// The whole of what every kind says at a start.

@@ -59,10 +59,10 @@ fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
     out.push(at.to_owned());
     match value {
         Value::Object(fields) => {
-            fields.iter().for_each(|(name, v)| pointers(v, &format!("{at}/{name}"), out))
+            fields.iter().for_each(|(name, v)| pointers(v, &format!("{at}/{name}"), out));
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, v)| pointers(v, &format!("{at}/{i}"), out))
+            items.iter().enumerate().for_each(|(i, v)| pointers(v, &format!("{at}/{i}"), out));
         }
         _ => {}
     }

@@ -93,7 +93,7 @@ impl Place {
         while !wanted(self) {
             match timeout(LONG, self.events.recv()).await {
                 Ok(event) => self.take(event.expect("the source never ends by itself")),
-                Err(_) => panic!("not {what}: {:#?} {:?}", self.cluster, self.failing),
+                Err(_elapsed) => panic!("not {what}: {:#?} {:?}", self.cluster, self.failing),
             }
         }
     }
@@ -300,11 +300,11 @@ async fn a_folder_that_is_missing_or_goes_away_is_named_and_nothing_is_lost() {
 /// What nobody can read costs nobody anything: time, memory, or other files.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_files_are_named_and_bounded() {
-    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-    for i in 1..12 {
-        let last = format!("*a{}", i - 1);
-        bomb += &format!("a{i}: &a{i} [{}]\n", [last.as_str(); 10].join(", "));
-    }
+    let tenfold = |i: usize| {
+        let last = if i == 0 { "x".to_owned() } else { format!("*a{}", i - 1) };
+        format!("a{i}: &a{i} [{}]", [last.as_str(); 10].join(", "))
+    };
+    let bomb = (0..12).map(tenfold).collect::<Vec<_>>().join("\n");
     let deep = "[".repeat(100_000);
     let large = format!("# {}\n{}", "x".repeat(5 << 20), policy("large", "{}"));
     let mut place = Place::new(&[

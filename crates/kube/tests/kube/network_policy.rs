@@ -5,13 +5,10 @@ use expect_test::{Expect, expect};
 /// Converts a NetworkPolicy `shop/p` with this spec.
 #[expect(clippy::needless_pass_by_value, reason = "`expect!` makes a value")]
 fn check(spec: &str, expected: Expect) {
-    let spec = spec
-        .trim()
-        .lines()
-        .map(|line| format!("  {}\n", line.trim_start_matches("        ")))
-        .collect::<String>();
+    let lines: Vec<&str> = spec.trim().lines().map(|line| line.trim_start_matches("        ")).collect();
+    let spec = lines.join("\n  ");
     let yaml = format!(
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n{spec}"
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  {spec}\n"
     );
     expected.assert_eq(&crate::common::render(&crate::common::changes(&yaml)));
 }
@@ -82,10 +79,13 @@ fn policy_types_are_defaulted_as_the_api_server_does() {
         ! spec.policyTypes[0]: `Igress` is neither Ingress nor Egress; it is ignored
     "#]],
     );
-    check("{podSelector: {}, policyTypes: [Igress]}", expect![[r#"
+    check(
+        "{podSelector: {}, policyTypes: [Igress]}",
+        expect![[r#"
         NetworkPolicy shop/p isolates [ingress] of ns shop ()
         ! spec.policyTypes[0]: `Igress` is neither Ingress nor Egress; it is ignored
-    "#]]);
+    "#]],
+    );
 }
 
 /// S16 to S24: selectors, and nil against empty.

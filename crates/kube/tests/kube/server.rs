@@ -56,7 +56,8 @@ pub(crate) fn page(version: &str, next: &str, items: &[Value]) -> Answer {
 }
 
 pub(crate) fn watch(events: &[Value]) -> Answer {
-    Answer::raw(&events.iter().map(|event| format!("{event}\n")).collect::<String>())
+    let lines: Vec<String> = events.iter().map(|event| format!("{event}\n")).collect();
+    Answer::raw(&lines.concat())
 }
 
 pub(crate) fn status(code: u16, message: &str) -> Answer {

@@ -72,9 +72,9 @@ impl Parsed {
     fn object(&mut self, decoded: Decoded, at: &str, path: &Path) {
         match decoded {
             Decoded::Object(key, changes) => self.objects.push((key, changes)),
-            Decoded::Unnamed(kind) => self.wrong(at, format!("this {} has no metadata.name", kind.name())),
+            Decoded::Unnamed(kind) => self.wrong(at, &format!("this {} has no metadata.name", kind.name())),
             Decoded::Other { kind, .. } if kind.is_empty() => {
-                self.wrong(at, "this is no Kubernetes object: it has no kind".to_owned());
+                self.wrong(at, "this is no Kubernetes object: it has no kind");
             }
             Decoded::Other { api_version, kind } => {
                 debug!(file = %path.display(), api_version, kind, "this kind decides nothing here");
@@ -82,7 +82,7 @@ impl Parsed {
         }
     }
 
-    fn wrong(&mut self, at: &str, why: String) {
+    fn wrong(&mut self, at: &str, why: &str) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push((at.to_owned(), format!("{why}; it has no effect")));
         }

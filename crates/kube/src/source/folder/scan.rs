@@ -77,7 +77,7 @@ impl Folder {
                 Err(error) => {
                     let file = self.files.entry(name).or_default();
                     file.hash = None;
-                    file.refuse(String::new(), error.to_string());
+                    file.refuse(String::new(), &error.to_string());
                 }
             }
         }
@@ -112,7 +112,7 @@ impl Manifest {
         self.problems.clear();
         if content.text.trim().is_empty() && !self.objects.is_empty() {
             // Editors that write in place empty a file first: to believe it would lift its policies for that time.
-            self.refuse(String::new(), "it is empty; remove the file to remove its objects".to_owned());
+            self.refuse(String::new(), "it is empty; remove the file to remove its objects");
             return;
         }
         match manifest::parse(&content.text, path) {
@@ -120,12 +120,12 @@ impl Manifest {
                 self.objects = parsed.objects;
                 self.problems = parsed.problems;
             }
-            Err((at, why)) => self.refuse(at, why),
+            Err((at, why)) => self.refuse(at, &why),
         }
     }
 
     /// Keeps what was, and says why.
-    fn refuse(&mut self, at: String, why: String) {
+    fn refuse(&mut self, at: String, why: &str) {
         let message = if self.objects.is_empty() {
             format!("{why}; nothing in this file has an effect")
         } else {
@@ -175,7 +175,7 @@ mod tests {
         file.set_modified(SystemTime::now() - age).expect("the file is ours");
     }
 
-    const OLD: Duration = Duration::from_secs(60);
+    const OLD: Duration = Duration::from_mins(1);
     const NEW: Duration = Duration::ZERO;
 
     fn objects(folder: &mut Folder) -> usize {

@@ -1,0 +1,235 @@
+//! The command line. Every flag can be given in the environment too, which is how the chart does it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cellwall_abi::tables;
+use cellwall_datapath::Settings;
+use cellwall_policy::plan::Capacities;
+use clap::{Args as Group, Parser, ValueEnum};
+use ipnet::IpNet;
+
+use crate::log;
+
+/// Enforces the cluster's network policies on the pods of this node.
+///
+/// It watches policies, pods, namespaces and nodes, compiles what they mean for the pods of this node into kernel
+/// tables, and attaches programs to the host side of every pod's interface. The programs, tables and connections
+/// are pinned: when the agent ends, however it ends, enforcement goes on, and the next agent takes over without a
+/// gap. `cellwall status` on the node asks the agent how it is.
+///
+/// It needs root, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and a mounted BPF file system.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "cellwall-agent",
+    version,
+    after_help = "Without a cluster: cellwall-agent --node-name n1 --source dir:examples/ reads manifests from a \
+                  folder and follows their changes.\nRUST_LOG says how much is logged, for example \
+                  RUST_LOG=info,cellwall_agent=debug.\nExit codes: 0 stopped by SIGTERM or SIGINT, 1 could not go \
+                  on, 2 the command line is wrong."
+)]
+pub struct Args {
+    /// Name of this node, as pods have it in spec.nodeName; the host name unless given.
+    ///
+    /// In a DaemonSet take it from the downward API (fieldRef: spec.nodeName): a name that no pod has means that
+    /// no pod is enforced.
+    #[arg(long, env = "CELLWALL_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+
+    /// Where objects come from: the API server, or a folder of manifests.
+    #[arg(long, env = "CELLWALL_SOURCE", value_name = "api|dir:PATH", default_value = "api")]
+    pub source: Source,
+
+    /// How to reach the API server from outside the cluster; inside, the pod's service account is used.
+    #[arg(long, env = "CELLWALL_KUBECONFIG", value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig; its current one unless given.
+    #[arg(long, env = "CELLWALL_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// A range that pods have addresses from, beside spec.podCIDRs of the nodes; may be repeated.
+    ///
+    /// An address in such a range that no known pod has is an unknown pod, which no rule allows: so a pod that this
+    /// node has not heard of yet is not taken for the outside world.
+    #[arg(long = "pod-cidr", env = "CELLWALL_POD_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    pub pod_cidrs: Vec<IpNet>,
+
+    /// Whether packets that policies do not allow are dropped.
+    #[arg(long, env = "CELLWALL_ENFORCEMENT", value_enum, default_value_t = Enforcement::Enforce)]
+    pub enforcement: Enforcement,
+
+    /// Unix socket on which `cellwall` and other clients ask; only root can use it.
+    #[arg(long, env = "CELLWALL_SOCKET", value_name = "PATH", default_value = cellwall_api::DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "CELLWALL_HTTP", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9964")]
+    pub http: SocketAddr,
+
+    /// Where the BPF file system is mounted.
+    #[arg(long, env = "CELLWALL_BPFFS", value_name = "PATH", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+
+    /// Folder in it that holds our pins. Two names are two agents that know nothing of each other.
+    #[arg(long, env = "CELLWALL_PIN_NAME", value_name = "NAME", default_value = "cellwall")]
+    pub pin_name: String,
+
+    /// How many seconds to wait at the start for another agent with the same pins to end, as in an upgrade.
+    #[arg(long, env = "CELLWALL_WAIT", value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(0..=600))]
+    pub wait: u16,
+
+    /// How large the tables are.
+    #[command(flatten)]
+    pub capacity: Capacity,
+
+    /// How log lines look.
+    #[arg(long, env = "CELLWALL_LOG", value_enum, default_value_t = log::Format::Text)]
+    pub log: log::Format,
+}
+
+/// Rows of the tables. What does not fit is refused as a whole and named in the status; nothing is half applied.
+/// Changing one on a node with pinned tables needs `cellwall node cleanup` first.
+#[derive(Clone, Copy, Debug, Group)]
+#[command(next_help_heading = "Capacities, in rows")]
+pub struct Capacity {
+    /// Pods on this node.
+    #[arg(long = "capacity-endpoints", env = "CELLWALL_CAPACITY_ENDPOINTS", value_name = "ROWS",
+          default_value_t = tables::ENDPOINTS.capacity, value_parser = rows())]
+    pub endpoints: u32,
+    /// Addresses of pods and nodes in the cluster, of each family.
+    #[arg(long = "capacity-addresses", env = "CELLWALL_CAPACITY_ADDRESSES", value_name = "ROWS",
+          default_value_t = tables::ADDRESSES4.capacity, value_parser = rows())]
+    pub addresses: u32,
+    /// CIDRs that policies of this node name, of each family.
+    #[arg(long = "capacity-prefixes", env = "CELLWALL_CAPACITY_PREFIXES", value_name = "ROWS",
+          default_value_t = tables::PREFIXES4.capacity, value_parser = rows())]
+    pub prefixes: u32,
+    /// Policy entries: distinct policies of pods times the classes of peers they name.
+    #[arg(long = "capacity-policy", env = "CELLWALL_CAPACITY_POLICY", value_name = "ROWS",
+          default_value_t = tables::POLICY.capacity, value_parser = rows())]
+    pub policy: u32,
+    /// Port ranges beyond three for a policy entry.
+    #[arg(long = "capacity-ports", env = "CELLWALL_CAPACITY_PORTS", value_name = "ROWS",
+          default_value_t = tables::PORTS.capacity, value_parser = rows())]
+    pub ports: u32,
+    /// Answered connections, of each family.
+    #[arg(long = "capacity-flows", env = "CELLWALL_CAPACITY_FLOWS", value_name = "ROWS",
+          default_value_t = tables::FLOWS4.capacity, value_parser = rows())]
+    pub flows: u32,
+    /// Connections that nobody has answered yet, of each family.
+    #[arg(long = "capacity-pending", env = "CELLWALL_CAPACITY_PENDING", value_name = "ROWS",
+          default_value_t = tables::PENDING4.capacity, value_parser = rows())]
+    pub pending: u32,
+}
+
+/// Enough to be of use, and what the kernel can double without an overflow.
+fn rows() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(16..=1 << 26)
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The API server.
+    Api,
+    /// A folder of manifests.
+    Folder(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "api" => Ok(Self::Api),
+            Some(("dir", path)) if !path.is_empty() => Ok(Self::Folder(PathBuf::from(path))),
+            _ => Err("it is either api or dir:PATH".to_owned()),
+        }
+    }
+}
+
+/// Whether packets that policies do not allow are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Enforcement {
+    /// They are, except for pods and namespaces with the annotation cellwall.dev/enforcement: audit.
+    Enforce,
+    /// They are judged, counted and reported, and pass, for every pod of this node.
+    Audit,
+}
+
+impl Args {
+    /// What the data path is opened with.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            bpffs: self.bpffs.clone(),
+            pin_name: self.pin_name.clone(),
+            capacities: self.capacities(),
+            flows: self.capacity.flows,
+            pending: self.capacity.pending,
+            wait: (self.wait > 0).then(|| Duration::from_secs(self.wait.into())),
+            ..Settings::default()
+        }
+    }
+
+    /// What plans must fit into.
+    pub fn capacities(&self) -> Capacities {
+        let Capacity { endpoints, addresses, prefixes, policy, ports, flows: _, pending: _ } = self.capacity;
+        Capacities { endpoints, addresses, prefixes, policy, ports }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        for arg in Args::command()
+            .get_arguments()
+            .filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
+        {
+            let flag = arg.get_long().expect("no positional arguments");
+            let variable = format!("CELLWALL_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|v| v.to_str()), Some(variable.as_str()), "--{flag}");
+        }
+    }
+
+    #[test]
+    fn sources() {
+        assert_eq!("api".parse(), Ok(Source::Api));
+        assert_eq!("dir:/a:b".parse(), Ok(Source::Folder(PathBuf::from("/a:b"))));
+        for wrong in ["", "dir", "dir:", "API", "file:x"] {
+            assert!(wrong.parse::<Source>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn waiting_for_another_agent_is_bounded_and_can_be_switched_off() {
+        let wait = |args: &[&str]| {
+            let args = ["cellwall-agent"].into_iter().chain(args.iter().copied());
+            Args::try_parse_from(args).map(|args| args.settings().wait).ok()
+        };
+        assert_eq!(wait(&[]), Some(Some(Duration::from_secs(30))));
+        assert_eq!(wait(&["--wait", "0"]), Some(None));
+        assert_eq!(wait(&["--wait", "601"]), None);
+    }
+
+    #[test]
+    fn capacities_are_bounded() {
+        let parse = |rows: &str| Args::try_parse_from(["cellwall-agent", "--capacity-policy", rows]);
+        assert_eq!(parse("1000").expect("in range").capacities().policy, 1000);
+        assert!(parse("0").is_err());
+        assert!(parse("4294967295").is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! The tasks that listen to the cluster and to the kernel, and bring what they hear to the loop.
+
+use std::error::Error;
+use std::future::Future;
+
+use anyhow::{Context, Result};
+use cellwall_datapath::links;
+use cellwall_kube::source::{self, SourceEvent};
+use tokio::sync::mpsc;
+
+use crate::args::{Args, Source};
+use crate::run::Input;
+
+/// Inputs that wait for the loop; sources wait when there are more.
+pub(crate) const QUEUE: usize = 16_384;
+
+/// Starts them. One that ends says so, and with it the loop ends.
+pub(crate) async fn spawn(args: &Args, inputs: &mpsc::Sender<Input>) -> Result<()> {
+    let (events, received) = mpsc::channel(QUEUE);
+    match &args.source {
+        Source::Folder(path) => {
+            let watch = source::folder(path.clone(), events);
+            listen("folder", watch, received, from_source, inputs.clone());
+        }
+        Source::Api => {
+            let client = source::client(args.kubeconfig.as_deref(), args.context.as_deref())
+                .await
+                .context("cannot find out how to reach the API server")?;
+            listen("API server", source::api(client, events), received, from_source, inputs.clone());
+        }
+    }
+    let (changes, received) = mpsc::channel(QUEUE);
+    listen("interfaces", links::watch(changes), received, from_links, inputs.clone());
+    Ok(())
+}
+
+/// Runs `watch` and forwards what it sends to `received`, until it ends.
+fn listen<T: Send + 'static, E: Error + Send + Sync + 'static>(
+    what: &'static str,
+    watch: impl Future<Output = Result<(), E>> + Send + 'static,
+    mut received: mpsc::Receiver<T>,
+    input: fn(T) -> Input,
+    inputs: mpsc::Sender<Input>,
+) {
+    tokio::spawn(async move {
+        let forward = async {
+            while let Some(event) = received.recv().await {
+                // An error means that the loop has ended, and this task ends with the runtime.
+                let _ = inputs.send(input(event)).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(watch, forward);
+        let why =
+            ended.map_or_else(|error| format!(": {:#}", anyhow::Error::from(error)), |()| String::new());
+        let _ = inputs.send(Input::Ended(format!("the watch on the {what} ended{why}"))).await;
+    });
+}
+
+fn from_source(event: SourceEvent) -> Input {
+    match event {
+        SourceEvent::Change(change) => Input::Change(change),
+        SourceEvent::Current(kind) => Input::Current(kind),
+        SourceEvent::NotServed(kind) => Input::NotServed(kind),
+        SourceEvent::Failed(kind, error) => Input::Failed(kind, error),
+    }
+}
+
+fn from_links(event: links::LinkEvent) -> Input {
+    match event {
+        links::LinkEvent::Change(change) => Input::Change(change),
+        links::LinkEvent::Listed => Input::LinksListed,
+    }
+}

@@ -1,0 +1,62 @@
+//! The seam to the kernel: what the loop needs of the data path, and nothing more. Everything behind it may block
+//! for some milliseconds; the loop runs on a thread of its own.
+
+use std::collections::BTreeMap;
+
+use cellwall_abi::{Counter, Direction, Event, Reason};
+use cellwall_datapath::{AttachError, Features, RunError, TableError};
+use cellwall_policy::plan::Op;
+use cellwall_policy::wanted::Observed;
+
+mod real;
+
+/// How the programs are on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// `tcx` or `clsact`.
+    pub kind: &'static str,
+    /// Nobody else's program is before ours, in either direction.
+    pub first: bool,
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Name.
+    pub table: &'static str,
+    /// Rows in use.
+    pub used: u64,
+    /// Rows it has room for.
+    pub capacity: u64,
+}
+
+/// Packets of one reason and direction.
+pub type Count = (Reason, Direction, Counter);
+
+/// The kernel, as far as the loop acts on it.
+pub trait Kernel {
+    /// Key of the hash behind the ids in the tables.
+    fn secret(&self) -> [u64; 2];
+    /// The clock of the tables.
+    fn now_tick(&self) -> u32;
+    /// What the kernel offers.
+    fn features(&self) -> Features;
+    /// What the tables hold.
+    fn observe(&mut self) -> Result<Observed, TableError>;
+    /// Performs the writes in order; an error leaves the rest undone.
+    fn run_all(&mut self, ops: &[Op]) -> Result<(), RunError>;
+    /// Where our programs are, by interface index.
+    fn attached(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError>;
+    /// Puts both programs on an interface, or takes over those that are there.
+    fn attach(&mut self, ifindex: u32) -> Result<(), AttachError>;
+    /// Takes both programs off; fine when the interface is gone.
+    fn detach(&mut self, ifindex: u32) -> Result<(), AttachError>;
+    /// What became of packets since the tables were made.
+    fn counters(&mut self) -> Result<Vec<Count>, TableError>;
+    /// How full the tables are.
+    fn usage(&mut self) -> Result<Vec<Usage>, TableError>;
+    /// Hands over what the programs reported since the last call.
+    fn events(&mut self, see: &mut dyn FnMut(&Event));
+    /// Removes connections that have ended; how many.
+    fn sweep(&mut self) -> Result<u64, TableError>;
+}

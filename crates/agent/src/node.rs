@@ -1,0 +1,201 @@
+//! The state of the agent, owned by the loop: what is known, what it compiles to, what the kernel holds.
+
+mod converge;
+mod look;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use cellwall_abi::Live;
+use cellwall_api::v1alpha1::{Endpoint, Policy};
+use cellwall_datapath::TableError;
+use cellwall_policy::compile::{Compiled, Compiler};
+use cellwall_policy::model::{Change, Cluster, Kind, Touched};
+use cellwall_policy::plan::Capacities;
+use cellwall_policy::wanted::Observed;
+use tracing::warn;
+
+use crate::kernel::{Count, Hook, Kernel, Usage};
+use crate::run::Input;
+use crate::sources::Sources;
+use crate::stats::Stats;
+
+/// Whether what is known is what is live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enforcing {
+    /// Something is not listed yet: what an earlier agent left stays in force.
+    Waiting,
+    /// It is.
+    Applied,
+    /// It does not fit; the state before stays.
+    Refused(String),
+    /// The kernel stopped a write; the live state is the one before or the new one, never one between.
+    Failed(String),
+}
+
+/// When to try again: at once, then ever later.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retry {
+    failures: u32,
+    at: Option<Instant>,
+}
+
+impl Retry {
+    fn failed(&mut self, now: Instant) {
+        let delay_ms = 100 << self.failures.min(8);
+        self.failures += 1;
+        self.at = Some(now + Duration::from_millis(delay_ms));
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at <= now)
+    }
+}
+
+/// The answers that are made of a compilation, kept until the next one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lists {
+    pub(crate) endpoints: Arc<Vec<Endpoint>>,
+    pub(crate) policies: Arc<Vec<Policy>>,
+}
+
+/// The state of the agent.
+#[derive(Debug)]
+pub struct Node<K> {
+    kernel: K,
+    capacities: Capacities,
+    pub(crate) cluster: Cluster,
+    pub(crate) sources: Sources,
+    pub(crate) links_listed: bool,
+    touched: Touched,
+    compiler: Compiler,
+    pub(crate) compiled: Option<Compiled>,
+    /// What the tables hold, kept in step with every write; `None` when that is not known and must be read.
+    observed: Option<Observed>,
+    pub(crate) live: Live,
+    pub(crate) live_since: SystemTime,
+    pub(crate) enforcing: Enforcing,
+    retry: Retry,
+    /// When the first change arrived that is not live yet.
+    waiting_since: Option<Instant>,
+    pub(crate) hooks: BTreeMap<u32, Hook>,
+    pub(crate) attach_errors: BTreeMap<u32, String>,
+    attach_retry: Retry,
+    /// Tables that were not what was written when they were last read back.
+    pub(crate) drift: Vec<&'static str>,
+    pub(crate) counters: Vec<Count>,
+    pub(crate) usage: Vec<Usage>,
+    pub(crate) lists: Lists,
+    pub(crate) lists_stale: bool,
+    /// Numbers about the loop.
+    pub stats: Stats,
+}
+
+impl<K: Kernel> Node<K> {
+    /// A node that knows nothing yet, before the tables as they are.
+    pub fn new(mut kernel: K, cluster: Cluster, capacities: Capacities) -> Result<Self, TableError> {
+        let observed = kernel.observe()?;
+        let mut node = Self {
+            compiler: Compiler::new(kernel.secret()),
+            kernel,
+            capacities,
+            cluster,
+            sources: Sources::default(),
+            links_listed: false,
+            touched: Touched::default(),
+            compiled: None,
+            live: observed.live,
+            live_since: SystemTime::now(),
+            observed: Some(observed),
+            enforcing: Enforcing::Waiting,
+            retry: Retry::default(),
+            waiting_since: None,
+            hooks: BTreeMap::new(),
+            attach_errors: BTreeMap::new(),
+            attach_retry: Retry::default(),
+            drift: Vec::new(),
+            counters: Vec::new(),
+            usage: Vec::new(),
+            lists: Lists::default(),
+            lists_stale: true,
+            stats: Stats::default(),
+        };
+        node.look_at_hooks();
+        node.measure();
+        Ok(node)
+    }
+
+    /// Takes one input.
+    pub fn take(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Change(change) => {
+                match &change {
+                    Change::Listed(kind, _) => self.sources.listed(*kind, now),
+                    change => {
+                        if let Some(kind) = kind(change) {
+                            self.sources.heard(kind, now);
+                        }
+                    }
+                }
+                self.apply(change, now);
+            }
+            Input::Current(kind) => self.sources.heard(kind, now),
+            Input::NotServed(kind) => {
+                self.apply(Change::Listed(kind, Vec::new()), now);
+                self.sources.not_served(kind);
+            }
+            Input::Failed(kind, error) => {
+                *self.stats.source_errors.entry(kind).or_default() += 1;
+                // It is tried again and again: once in the log is enough.
+                if self.sources.failed(kind, error.clone(), now) {
+                    warn!(kind = kind.name(), "{error}");
+                }
+            }
+            Input::LinksListed => self.links_listed = true,
+            // The loop's matter.
+            Input::Ended(_) => {}
+        }
+    }
+
+    fn apply(&mut self, change: Change, now: Instant) {
+        self.stats.changes += 1;
+        if let Change::LinkGone(ifindex) = change {
+            // Before anything else: the next interface may get the same index.
+            self.detach(ifindex);
+        }
+        self.cluster.apply(change, &mut self.touched);
+        if !self.touched.is_empty() {
+            self.waiting_since.get_or_insert(now);
+        }
+    }
+
+    /// The kernel, for tests.
+    pub fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
+    /// What the kernel offers.
+    pub(crate) fn features(&self) -> cellwall_datapath::Features {
+        self.kernel.features()
+    }
+
+    /// When the loop should come around although nothing arrived.
+    pub fn next_try(&self) -> Option<Instant> {
+        [self.retry.at, self.attach_retry.at].into_iter().flatten().min()
+    }
+}
+
+/// The kind that a change tells of; none for interfaces.
+fn kind(change: &Change) -> Option<Kind> {
+    match change {
+        Change::Namespace(_) => Some(Kind::Namespace),
+        Change::Node(_) => Some(Kind::Node),
+        Change::Pod(_) => Some(Kind::Pod),
+        Change::Policy(policy, _) => Some(policy.key.kind),
+        Change::Bad(problem) => Some(problem.object.kind),
+        Change::Gone(key) => Some(key.kind),
+        Change::Listed(kind, _) => Some(*kind),
+        Change::Link(_) | Change::LinkGone(_) | Change::NodeAddresses(_) => None,
+    }
+}

@@ -1,0 +1,173 @@
+//! From what is known to what is live.
+
+use std::mem;
+use std::time::{Instant, SystemTime};
+
+use cellwall_policy::plan::plan;
+use tracing::{debug, error, info, warn};
+
+use super::{Enforcing, Node, Retry};
+use crate::kernel::Kernel;
+
+impl<K: Kernel> Node<K> {
+    /// Compiles what was touched, writes what differs, and puts the programs where records wait for them. Does
+    /// nothing until everything is listed, and little when nothing is new.
+    pub fn converge(&mut self, now: Instant) {
+        if !self.sources.all_listed() || !self.links_listed {
+            return;
+        }
+        if mem::take(&mut self.touched.problems) {
+            self.lists_stale = true;
+        }
+        let news = self.compiled.is_none() || !self.touched.is_empty();
+        if news {
+            let touched = mem::take(&mut self.touched);
+            self.compiled = Some(self.compiler.compile(&self.cluster, &touched));
+            self.stats.compiles += 1;
+            self.lists_stale = true;
+        }
+        let due = news || self.retry.is_due(now);
+        if due {
+            self.write(now);
+        }
+        if due || self.attach_retry.is_due(now) {
+            self.attach(now);
+        }
+    }
+
+    fn write(&mut self, now: Instant) {
+        let enforcing = self.try_write(now);
+        match &enforcing {
+            Enforcing::Refused(message) | Enforcing::Failed(message) => {
+                self.retry.failed(now);
+                if self.enforcing != enforcing {
+                    error!("{message}");
+                }
+            }
+            Enforcing::Applied | Enforcing::Waiting => {
+                self.retry = Retry::default();
+                if !matches!(self.enforcing, Enforcing::Applied) {
+                    info!(revision = self.live.0, "what is known is live");
+                }
+            }
+        }
+        self.enforcing = enforcing;
+    }
+
+    fn try_write(&mut self, now: Instant) -> Enforcing {
+        let Some(compiled) = &self.compiled else { return Enforcing::Waiting };
+        // Whatever goes wrong from here, the tables are read again before the next plan.
+        let mut observed = match self.observed.take().map_or_else(|| self.kernel.observe(), Ok) {
+            Ok(observed) => observed,
+            Err(error) => return self.failed(&error),
+        };
+        let ops = match plan(&compiled.wanted, &observed, &self.capacities, self.kernel.now_tick()) {
+            Ok(ops) => ops,
+            Err(refusal) => {
+                self.stats.plans_refused += 1;
+                self.observed = Some(observed);
+                return Enforcing::Refused(refusal.to_string());
+            }
+        };
+        if let Err(error) = self.kernel.run_all(&ops) {
+            self.look_at_live();
+            return self.failed(&error);
+        }
+        for op in &ops {
+            op.apply_to(&mut observed);
+        }
+        self.stats.writes += ops.len() as u64;
+        *(if ops.is_empty() { &mut self.stats.plans_empty } else { &mut self.stats.plans_applied }) += 1;
+        if let Some(since) = self.waiting_since.take() {
+            let took = now.elapsed() + now.saturating_duration_since(since);
+            self.stats.apply_seconds.observe(took.as_secs_f64());
+            debug!(writes = ops.len(), revision = observed.live.0, ?took, "applied");
+        }
+        self.went_live(observed.live);
+        self.observed = Some(observed);
+        Enforcing::Applied
+    }
+
+    fn failed(&mut self, error: &dyn std::error::Error) -> Enforcing {
+        self.stats.plans_failed += 1;
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Enforcing::Failed(message)
+    }
+
+    fn went_live(&mut self, live: cellwall_abi::Live) {
+        if mem::replace(&mut self.live, live) != live {
+            self.live_since = SystemTime::now();
+        }
+    }
+
+    /// After a failed write: it may have been one behind the flip.
+    fn look_at_live(&mut self) {
+        if let Ok(observed) = self.kernel.observe() {
+            self.went_live(observed.live);
+            self.observed = Some(observed);
+        }
+    }
+
+    /// Programs come after the records that they look for, and leave interfaces that have none and shall have none.
+    fn attach(&mut self, now: Instant) {
+        let (Some(compiled), Some(observed)) = (&self.compiled, &self.observed) else { return };
+        let (wanted, placed) = (&compiled.wanted.endpoints, &observed.endpoints);
+        self.attach_errors.retain(|at, _| wanted.contains_key(at));
+        let missing: Vec<u32> = wanted
+            .keys()
+            .filter(|at| placed.contains_key(at) && !self.hooks.contains_key(at))
+            .copied()
+            .collect();
+        let leave: Vec<u32> = self
+            .hooks
+            .keys()
+            .filter(|at| !wanted.contains_key(at) && !placed.contains_key(at))
+            .copied()
+            .collect();
+        for ifindex in leave {
+            self.detach(ifindex);
+        }
+        for ifindex in &missing {
+            match self.kernel.attach(*ifindex) {
+                Ok(()) => {
+                    self.stats.attached += 1;
+                    self.attach_errors.remove(ifindex);
+                }
+                // The watch on interfaces will say so, too.
+                Err(error) if error.is_gone() => debug!(ifindex, "gone before it was enforced"),
+                Err(error) => {
+                    self.stats.attach_failed += 1;
+                    let message = format!("{error}: {}", error.source);
+                    warn!("{message}");
+                    self.attach_errors.insert(*ifindex, message);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            self.look_at_hooks();
+            self.lists_stale = true;
+        }
+        if self.attach_errors.is_empty() {
+            self.attach_retry = Retry::default();
+        } else {
+            self.attach_retry.failed(now);
+        }
+    }
+
+    pub(super) fn detach(&mut self, ifindex: u32) {
+        match self.kernel.detach(ifindex) {
+            Ok(()) => self.stats.detached += u64::from(self.hooks.remove(&ifindex).is_some()),
+            Err(error) => {
+                self.stats.attach_failed += 1;
+                warn!("{error}: {}", error.source);
+            }
+        }
+        self.attach_errors.remove(&ifindex);
+        self.lists_stale = true;
+    }
+}

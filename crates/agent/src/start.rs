@@ -1,0 +1,117 @@
+//! From the command line to the loop: what is opened, in which order, and what runs beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cellwall_api::{Limits, Publisher, Snapshot, Socket};
+use cellwall_datapath::{Datapath, memory};
+use cellwall_policy::model::Cluster;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info};
+
+use crate::args::{Args, Enforcement};
+use crate::http;
+use crate::inputs;
+use crate::node::Node;
+use crate::run::{Outputs, run};
+use crate::stats::Stats;
+
+/// How long those who ask may take to hear the last answer.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Runs the agent until it is told to stop. What is enforced stays enforced.
+pub fn start(args: Args) -> Result<()> {
+    // The loop blocks in the kernel on this thread; the other two serve meanwhile.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let ended = runtime.block_on(serve(args));
+    runtime.shutdown_timeout(FAREWELL);
+    ended
+}
+
+async fn serve(args: Args) -> Result<()> {
+    let stop = stop()?;
+    let node_name = args.node_name.clone().map_or_else(host_name, Ok)?;
+    // The lock on the pins comes first: an agent that may not act must not take the socket of the one that does.
+    let settings = args.settings();
+    let kernel = Datapath::open(&settings).context("cannot open the data path")?;
+    let tables_bytes = memory(&settings).context("cannot read how large the tables are")?;
+    let socket = Socket::bind(&args.socket)?;
+    let http = http::bind(args.http).await?;
+    info!(
+        bytes = tables_bytes,
+        "the tables take {} MiB, which count as memory of this container",
+        tables_bytes >> 20
+    );
+    info!(node = node_name, socket = %args.socket.display(), http = %args.http, "cellwall-agent {}", env!("CARGO_PKG_VERSION"));
+
+    let (sender, mut received) = mpsc::channel(inputs::QUEUE);
+    inputs::spawn(&args, &sender).await?;
+    drop(sender);
+
+    let mut cluster = Cluster::new(&node_name);
+    cluster.pod_cidrs.clone_from(&args.pod_cidrs);
+    cluster.audit_all = args.enforcement == Enforcement::Audit;
+    let mut node = Node::new(kernel, cluster, args.capacities()).context("cannot read the tables")?;
+    let publisher = Publisher::new(node.snapshot(std::time::Instant::now()));
+    let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()) };
+
+    let (farewell, stopped) = oneshot::channel();
+    let answering = answer(socket, http, &outputs, stopped);
+    let ended = run(&mut node, &mut received, &outputs, stop).await;
+    // Streams end with the publisher, and the server when they have.
+    drop(outputs);
+    let _ = farewell.send(());
+    let _ = tokio::time::timeout(FAREWELL, answering).await;
+    info!("stopped; what is enforced stays enforced");
+    ended
+}
+
+/// Answers gRPC and HTTP. Neither ends by itself; if one does, enforcement is worth more than answers.
+fn answer(
+    socket: Socket,
+    http: tokio::net::TcpListener,
+    outputs: &Outputs,
+    stopped: oneshot::Receiver<()>,
+) -> tokio::task::JoinHandle<()> {
+    let snapshots: watch::Receiver<Arc<Snapshot>> = outputs.publisher.subscribe();
+    let stats: watch::Receiver<Stats> = outputs.stats.subscribe();
+    let web = http::serve(http, snapshots.clone(), stats);
+    tokio::spawn(async move {
+        if let Err(error) = web.await {
+            error!("the HTTP server ended: {error}");
+        }
+    });
+    tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        if let Err(error) = cellwall_api::serve(socket, snapshots, Limits::default(), stopped).await {
+            error!("{:#}", anyhow::Error::from(error));
+        }
+    })
+}
+
+/// Ready when this process is asked to stop.
+fn stop() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn host_name() -> Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("cannot read the host name; give --node-name")?;
+    // The kubelet lowers it, too.
+    Ok(name.trim().to_lowercase())
+}

@@ -1,0 +1,142 @@
+//! The agent itself on the real kernel: in a network namespace of its own, with pins of its own, over a folder of
+//! manifests. Needs root and a BPF file system.
+
+mod place;
+
+use std::fs;
+
+use cellwall_api::client::Client;
+use cellwall_api::v1alpha1::NodeStatus;
+use place::{Place, ip};
+
+const POLICY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: shop}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress, Egress]
+";
+
+#[tokio::test]
+async fn a_policy_in_a_folder_becomes_a_revision_that_outlives_the_agent() {
+    let Some(place) = Place::new() else { return };
+    let agent = place.agent(&[]);
+    let ready = place.status("ready with one pod", |s| s.ready && s.endpoint_count == 1).await;
+    assert_eq!(ready.links.len(), 1, "{ready:?}");
+    assert_eq!(ready.links[0].name, "veth0");
+    assert!(!ready.links[0].hook.is_empty());
+    assert!(
+        ready.tables.iter().any(|table| table.name == "ENDPOINTS" && table.used == 1),
+        "{:?}",
+        ready.tables
+    );
+
+    place.write("policy.yaml", POLICY);
+    let denied = place.status("a new revision", |s| s.ready && s.policy_count == 1).await;
+    assert!(denied.revision > ready.revision);
+    let endpoints =
+        Client::connect(&place.socket()).await.expect("listens").endpoints("shop").await.expect("answers");
+    assert_eq!(endpoints.len(), 1);
+    assert!(endpoints[0].attached);
+    assert!(
+        endpoints[0].ingress.as_ref().is_some_and(|ingress| ingress.isolated && ingress.policies.len() == 1)
+    );
+    assert!(place.reaches(), "the pod's own node may always reach it");
+
+    agent.stop();
+    assert!(!place.socket().exists(), "it removes its socket");
+    let agent = place.agent(&[]);
+    let adopted = place.status("ready again", |s| s.ready).await;
+    assert_eq!(adopted.revision, denied.revision, "an agent that finds what it wants writes nothing");
+    assert_eq!(adopted.counters.is_empty(), denied.counters.is_empty());
+
+    ip(&format!("-n {} link delete veth0", place.name));
+    let gone = place.status("without the interface", |s| s.endpoint_count == 0).await;
+    assert_eq!(gone.unplaced_pods.len(), 1, "its pod is named: {gone:?}");
+    drop(agent);
+}
+
+fn condition<'a>(status: &'a NodeStatus, name: &str) -> &'a str {
+    status.conditions.iter().find(|c| c.r#type == name).map_or("", |condition| &condition.message)
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_named_and_one_that_is_empty_is_a_cluster_of_nothing() {
+    let Some(place) = Place::new() else { return };
+    fs::remove_dir_all(place.manifests()).expect("it is ours");
+    let agent = place.agent(&[]);
+    let path = place.manifests().display().to_string();
+    let waiting = place.status("named", |s| condition(s, "SourcesListed").contains(&path)).await;
+    assert!(!waiting.ready);
+    assert_eq!(waiting.revision, 0, "nothing is written before everything is listed");
+    fs::create_dir(place.manifests()).expect("it is ours");
+    let ready = place.status("ready", |s| s.ready).await;
+    assert_eq!(ready.policy_count, 0);
+    agent.stop();
+}
+
+#[tokio::test]
+async fn two_pods_with_one_address_are_named_and_their_interface_is_nobodys() {
+    let Some(place) = Place::new() else { return };
+    let other = "
+apiVersion: v1
+kind: Pod
+metadata: {name: twin, namespace: shop, uid: 77aa, labels: {app: twin}}
+spec: {nodeName: n1}
+status: {phase: Running, podIP: 10.9.0.2, podIPs: [{ip: 10.9.0.2}]}
+";
+    place.write("twin.yaml", other);
+    let agent = place.agent(&[]);
+    let named = |s: &NodeStatus| s.problems.iter().any(|problem| problem.message.contains("10.9.0.2"));
+    let status = place.status("named", |s| s.ready && named(s)).await;
+    assert_eq!(status.unplaced_pods.len(), 2, "{status:?}");
+    agent.stop();
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_whole_and_the_policy_is_named() {
+    let Some(place) = Place::new() else { return };
+    let agent = place.agent(&["--capacity-policy", "64", "--capacity-prefixes", "64"]);
+    place.write("policy.yaml", POLICY);
+    let before = place.status("a policy in force", |s| s.ready && s.policy_count == 1).await;
+    let blocks: String = (0..200).map(|n| format!("    - ipBlock: {{cidr: 192.0.2.{n}/32}}\n")).collect();
+    let huge = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: huge, namespace: shop}}\nspec:\n  ingress:\n  - from:\n{blocks}"
+    );
+    place.write("huge.yaml", &huge);
+    let refused = place.status("refused", |s| condition(s, "Enforcing").contains("shop/huge")).await;
+    assert!(!refused.ready);
+    assert_eq!(refused.revision, before.revision, "the state before stays");
+    fs::remove_file(place.manifests().join("huge.yaml")).expect("it is ours");
+    place.status("ready again", |s| s.ready).await;
+    agent.stop();
+}
+
+/// Each says what is wrong and what to do, and ends with the code that the help promises.
+#[tokio::test]
+async fn what_cannot_start_says_why_and_ends_with_1() {
+    let Some(place) = Place::new() else { return };
+    let nothing = place.manifests().display().to_string();
+    assert_eq!(place.agent(&["--bpffs", &nothing]).ends(), Some(1));
+    assert!(place.log().contains("is not a BPF file system; mount one: mount -t bpf bpf"), "{}", place.log());
+
+    assert_eq!(place.agent(&["--source", "api", "--kubeconfig", "/nonexistent/config"]).ends(), Some(1));
+    assert!(place.log().contains("cannot use the kubeconfig /nonexistent/config"), "{}", place.log());
+
+    let first = place.agent(&[]);
+    place.status("ready", |s| s.ready).await;
+    assert!(place.log().contains("the tables take"), "{}", place.log());
+    assert_eq!(place.agent(&[]).ends(), Some(1));
+    assert!(place.log().contains("another agent holds"), "{}", place.log());
+    place.status("still ready", |s| s.ready).await;
+    first.stop();
+
+    assert_eq!(place.agent(&["--capacity-policy", "8192"]).ends(), Some(1));
+    assert!(
+        place.log().contains("the pinned table POLICY has capacity 4096 and 8192 is needed"),
+        "{}",
+        place.log()
+    );
+    assert_eq!(place.agent(&["--capacity-policy", "1"]).ends(), Some(2), "the command line is wrong");
+}

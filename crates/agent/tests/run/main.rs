@@ -1,0 +1,449 @@
+//! The loop over a kernel in memory.
+
+mod fake;
+mod objects;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cellwall_agent::kernel::Hook;
+use cellwall_agent::metrics::{METRICS, Metrics, Sample, View};
+use cellwall_agent::node::Node;
+use cellwall_agent::run::{Input, Outputs, run};
+use cellwall_agent::sources::PATIENCE;
+use cellwall_api::v1alpha1::Condition;
+use cellwall_api::{Publisher, Snapshot};
+use cellwall_policy::model::{Change, Kind, Problem};
+use cellwall_policy::plan::Capacities;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use fake::FakeKernel;
+use objects::{
+    address, ifindex, link, link_gone, listed, node, node_with, now, pod, pod_gone, policy, policy_key,
+};
+
+/// Long enough for every back-off of a few failures.
+const LATER: Duration = Duration::from_secs(30);
+
+fn condition(snapshot: &Snapshot, name: &str) -> Condition {
+    let found = snapshot.status.conditions.iter().find(|condition| condition.r#type == name);
+    found.unwrap_or_else(|| panic!("no condition {name}")).clone()
+}
+
+/// A node with two pods and a policy that cuts them off.
+fn busy() -> Node<FakeKernel> {
+    let mut node = node(FakeKernel::default());
+    for input in [pod(1), pod(2), link(1), link(2), policy("deny", 80, 3)] {
+        node.take(input, now());
+    }
+    node
+}
+
+/// As [`busy`], and everything is listed, except that the lists keep what is there.
+fn settled() -> Node<FakeKernel> {
+    let mut node = node(FakeKernel::default());
+    listed(&mut node);
+    for input in [pod(1), pod(2), link(1), link(2), policy("deny", 80, 3)] {
+        node.take(input, now());
+    }
+    node.converge(now());
+    node
+}
+
+#[test]
+fn nothing_is_written_until_everything_is_listed() {
+    let mut node = busy();
+    let steps = Kind::ALL.map(|kind| {
+        let present = match kind {
+            Kind::Pod => vec!["p1", "p2"],
+            Kind::NetworkPolicy => vec!["deny"],
+            _ => Vec::new(),
+        };
+        let key = |name: &&str| cellwall_policy::model::ObjectKey::namespaced(kind, "default", name);
+        Input::Change(Change::Listed(kind, present.iter().map(key).collect()))
+    });
+    for step in steps.into_iter().chain([Input::LinksListed]) {
+        node.converge(now());
+        assert_eq!(node.kernel().writes.get(), 0, "before {step:?}");
+        assert!(node.kernel().hooks.is_empty());
+        let snapshot = node.snapshot(now());
+        assert!(!snapshot.status.ready);
+        assert_eq!(condition(&snapshot, "Enforcing").reason, "Waiting");
+        node.take(step, now());
+    }
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    assert!(snapshot.status.ready, "{:?}", snapshot.status.conditions);
+    assert_eq!(snapshot.endpoints.len(), 2);
+    assert!(snapshot.endpoints.iter().all(|endpoint| endpoint.attached));
+    assert_eq!(node.kernel().hooks.len(), 2);
+    assert!(node.kernel().writes.get() > 0);
+}
+
+#[test]
+fn a_resource_that_is_not_served_counts_as_listed_and_one_that_is_forbidden_does_not() {
+    let mut node = busy();
+    listed(&mut node);
+    node.take(Input::Failed(Kind::Pod, "403".to_owned()), now());
+    assert!(condition(&node.snapshot(now()), "SourcesCurrent").ok, "a hiccup is no state");
+    let late = node.snapshot(now() + PATIENCE + Duration::from_secs(1));
+    assert!(condition(&late, "SourcesCurrent").message.contains("Pod cannot be watched: 403"));
+    assert!(!late.status.ready);
+    node.take(Input::Current(Kind::Pod), now());
+    let back = node.snapshot(now() + PATIENCE + Duration::from_secs(1));
+    assert!(condition(&back, "SourcesCurrent").ok, "a quiet resource is back although nothing changed");
+
+    let mut node = busy();
+    for kind in [Kind::Namespace, Kind::Node, Kind::Pod, Kind::NetworkPolicy] {
+        node.take(Input::Change(Change::Listed(kind, Vec::new())), now());
+    }
+    node.take(Input::LinksListed, now());
+    node.take(Input::Failed(Kind::ClusterNetworkPolicy, "403".to_owned()), now());
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    assert_eq!(condition(&snapshot, "SourcesListed").message, "ClusterNetworkPolicy cannot be listed: 403");
+    assert_eq!(node.kernel().writes.get(), 0);
+    node.take(Input::NotServed(Kind::ClusterNetworkPolicy), now());
+    node.converge(now());
+    assert!(node.snapshot(now()).status.ready);
+}
+
+#[test]
+fn an_agent_that_finds_what_it_wants_writes_nothing() {
+    let mut first = settled();
+    let kernel = std::mem::take(first.kernel());
+    let before = kernel.tables.clone();
+    kernel.writes.set(0);
+    let mut second = node(kernel);
+    listed(&mut second);
+    for input in [pod(1), pod(2), link(1), link(2), policy("deny", 80, 3)] {
+        second.take(input, now());
+    }
+    second.converge(now());
+    assert_eq!(second.kernel().writes.get(), 0);
+    assert_eq!(second.kernel().tables, before);
+    assert_eq!(second.stats.plans_empty, 1);
+    assert_eq!(second.stats.attached, 0, "links are adopted");
+    assert!(second.snapshot(now()).status.ready);
+}
+
+#[test]
+fn a_write_that_fails_anywhere_is_told_and_healed() {
+    let mut whole = settled();
+    let goal = whole.kernel().tables.clone();
+    let writes = whole.kernel().writes.get();
+    assert!(writes > 10);
+    for failing in 0..writes {
+        let mut node = busy();
+        node.kernel().writes_left = Some(failing);
+        for kind in [Kind::Namespace, Kind::Node, Kind::ClusterNetworkPolicy] {
+            node.take(Input::Change(Change::Listed(kind, Vec::new())), now());
+        }
+        let pods = [1, 2]
+            .map(|n| cellwall_policy::model::ObjectKey::namespaced(Kind::Pod, "default", &format!("p{n}")));
+        node.take(Input::Change(Change::Listed(Kind::Pod, pods.to_vec())), now());
+        node.take(Input::Change(Change::Listed(Kind::NetworkPolicy, vec![policy_key("deny")])), now());
+        node.take(Input::LinksListed, now());
+        node.converge(now());
+        let snapshot = node.snapshot(now());
+        let enforcing = condition(&snapshot, "Enforcing");
+        assert_eq!(enforcing.reason, "WriteFailed");
+        assert!(enforcing.message.contains("Input/output error"), "{}", enforcing.message);
+        assert_eq!(snapshot.status.revision, node.kernel().tables.live.0, "the live one is told");
+        assert!(!snapshot.status.ready);
+
+        node.kernel().writes_left = None;
+        node.converge(now());
+        assert!(!node.snapshot(now()).status.ready, "it waits before it tries again");
+        node.converge(node.next_try().expect("a time is set"));
+        let healed = node.snapshot(now());
+        assert!(healed.status.ready, "write {failing}: {:?}", healed.status.conditions);
+        assert_eq!(node.next_try(), None);
+        assert_eq!(node.kernel().tables.policy, goal.policy);
+        assert_eq!(node.kernel().hooks.len(), 2);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_changes_nothing() {
+    let capacities = Capacities { prefixes: 20, ..Capacities::default() };
+    let mut node = node_with(FakeKernel::default(), capacities);
+    listed(&mut node);
+    for input in [pod(1), link(1), policy("small", 80, 3)] {
+        node.take(input, now());
+    }
+    node.converge(now());
+    assert!(node.snapshot(now()).status.ready);
+    let before = node.kernel().tables.clone();
+
+    node.take(policy("huge", 81, 200), now());
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    let enforcing = condition(&snapshot, "Enforcing");
+    assert_eq!(enforcing.reason, "Refused");
+    assert!(enforcing.message.contains("default/huge"), "{}", enforcing.message);
+    assert!(!snapshot.status.ready);
+    assert_eq!(node.kernel().tables, before);
+    node.kernel().hooks.clear();
+    node.read_back(now());
+    node.converge(now());
+    assert_eq!(node.kernel().hooks.len(), 1, "what is enforced is looked after meanwhile");
+
+    node.take(Input::Change(Change::Gone(policy_key("huge"))), now());
+    node.converge(now());
+    assert!(node.snapshot(now()).status.ready, "and it heals at once, not after the back-off");
+}
+
+#[test]
+fn an_interface_that_refuses_programs_is_named_and_tried_again() {
+    let mut node = node(FakeKernel::default());
+    node.kernel().refuse.insert(ifindex(1));
+    listed(&mut node);
+    for input in [pod(1), pod(2), link(1), link(2)] {
+        node.take(input, now());
+    }
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    assert!(
+        condition(&snapshot, "Attached").message.contains("veth1"),
+        "{:?}",
+        condition(&snapshot, "Attached")
+    );
+    assert!(condition(&snapshot, "Enforcing").ok);
+    assert!(node.kernel().hooks.contains_key(&ifindex(2)), "the others are enforced");
+    node.kernel().refuse.clear();
+    node.converge(node.next_try().expect("a time is set"));
+    assert!(node.snapshot(now()).status.ready);
+}
+
+#[test]
+fn an_interface_that_goes_and_comes_back_under_its_index_gets_programs_anew() {
+    let mut node = settled();
+    node.take(link_gone(1), now());
+    assert!(!node.kernel().hooks.contains_key(&ifindex(1)), "at once, before the next plan");
+    node.take(link(1), now());
+    node.converge(now());
+    assert_eq!(node.kernel().hooks.len(), 2);
+    node.take(link_gone(1), now());
+    node.converge(now());
+    assert!(!node.kernel().tables.endpoints.contains_key(&ifindex(1)));
+    let snapshot = node.snapshot(now());
+    assert_eq!(snapshot.status.unplaced_pods.len(), 1, "its pod is named");
+    assert!(snapshot.status.ready);
+}
+
+#[test]
+fn drift_is_seen_told_and_repaired() {
+    let mut node = settled();
+    node.read_back(now());
+    assert!(condition(&node.snapshot(now()), "InStep").ok, "{:?}", node.snapshot(now()).status.conditions);
+    let goal = node.kernel().tables.clone();
+    node.kernel().tables.policy.pop_first().expect("the policy has rows");
+    node.kernel().hooks.clear();
+
+    node.read_back(now());
+    let snapshot = node.snapshot(now());
+    assert!(condition(&snapshot, "InStep").message.contains("POLICY"));
+    assert!(!condition(&snapshot, "Attached").ok);
+    node.converge(now());
+    assert_eq!(node.kernel().tables.policy.len(), goal.policy.len());
+    assert_eq!(node.kernel().hooks.len(), 2);
+    node.read_back(now());
+    assert!(condition(&node.snapshot(now()), "InStep").ok);
+}
+
+#[test]
+fn problems_come_and_go_without_a_revision() {
+    let mut node = settled();
+    let revision = node.snapshot(now()).status.revision;
+    let problem = Problem {
+        object: policy_key("deny"),
+        field: "spec".to_owned(),
+        message: "it is not understood".to_owned(),
+    };
+    node.take(Input::Change(Change::Bad(problem)), now());
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    assert_eq!(snapshot.status.problem_count, 1);
+    assert_eq!(snapshot.policies[0].problems.len(), 1, "it stands beside its policy");
+    assert_eq!(snapshot.status.revision, revision);
+    node.take(policy("deny", 80, 3), now());
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    assert_eq!(snapshot.status.problem_count, 0);
+    assert!(snapshot.policies[0].problems.is_empty());
+
+    let problem =
+        Problem { object: policy_key("odd"), field: String::new(), message: "never understood".to_owned() };
+    node.take(Input::Change(Change::Bad(problem)), now());
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    assert_eq!(snapshot.policies.len(), 2, "a policy that was never understood is listed with its problem");
+}
+
+/// What happens to a node in one step of a seeded history.
+fn step(node: &mut Node<FakeKernel>, random: &mut StdRng) {
+    let n = random.random_range(1..6);
+    match random.random_range(0..10) {
+        0 | 1 => node.take(pod(n), now()),
+        2 => node.take(pod_gone(n), now()),
+        3 | 4 => node.take(link(n), now()),
+        5 => node.take(link_gone(n), now()),
+        6 => node.take(policy(["a", "b"][usize::from(n % 2)], u16::from(n), n * 2), now()),
+        7 => node.take(Input::Change(Change::Gone(policy_key(["a", "b"][usize::from(n % 2)]))), now()),
+        8 => node.kernel().writes_left = Some(random.random_range(0..30)),
+        _ => node.kernel().refuse = BTreeSet::from([ifindex(n)]),
+    }
+}
+
+#[test]
+fn after_any_history_a_quiet_node_is_as_if_it_had_known_all_from_the_start() {
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut node = node(FakeKernel::default());
+        listed(&mut node);
+        let mut time = now();
+        for _ in 0..random.random_range(1..60) {
+            step(&mut node, &mut random);
+            if random.random_bool(0.5) {
+                time += Duration::from_millis(random.random_range(0..2000));
+                node.converge(time);
+                if random.random_bool(0.2) {
+                    node.read_back(time);
+                }
+                assert!(node.snapshot(time).status.revision <= node.kernel().tables.live.0, "seed {seed}");
+            }
+        }
+        node.kernel().writes_left = None;
+        node.kernel().refuse.clear();
+        for _ in 0..3 {
+            time += LATER;
+            node.converge(time);
+            node.read_back(time);
+        }
+        let snapshot = node.snapshot(time);
+        assert!(snapshot.status.ready, "seed {seed}: {:?}", snapshot.status.conditions);
+        let endpoints: BTreeSet<u32> = snapshot.endpoints.iter().map(|endpoint| endpoint.ifindex).collect();
+        assert_eq!(node.kernel().hooks.keys().copied().collect::<BTreeSet<_>>(), endpoints, "seed {seed}");
+        assert_eq!(
+            node.kernel().tables.endpoints.keys().copied().collect::<BTreeSet<_>>(),
+            endpoints,
+            "seed {seed}"
+        );
+
+        let writes = node.kernel().writes.get();
+        node.read_back(time);
+        node.converge(time);
+        assert_eq!(node.kernel().writes.get(), writes, "seed {seed}: a quiet node writes nothing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_publishes_changes_and_ends_by_request() {
+    let mut node = settled();
+    let outputs = Outputs {
+        publisher: Publisher::new(node.snapshot(now())),
+        stats: watch::Sender::new(node.stats.clone()),
+    };
+    let mut snapshots = outputs.publisher.subscribe();
+    let (inputs, mut received) = mpsc::channel(16);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let looped = async {
+        run(&mut node, &mut received, &outputs, async {
+            let _ = stopped.await;
+        })
+        .await
+    };
+    let test = async {
+        // The first turn fills in what only the timers know.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let first = snapshots.borrow_and_update().status.revision;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert!(!snapshots.has_changed().expect("open"), "a quiet minute changes nothing");
+
+        inputs.send(policy("deny", 443, 3)).await.expect("the loop takes it");
+        snapshots.changed().await.expect("open");
+        assert_eq!(snapshots.borrow().status.revision, first + 1);
+        stop.send(()).expect("the loop runs");
+    };
+    let (ended, ()) = tokio::join!(looped, test);
+    ended.expect("ended by request");
+
+    inputs.send(Input::Ended("the watch on interfaces ended".to_owned())).await.expect("there is room");
+    let ended = run(&mut node, &mut received, &outputs, std::future::pending()).await;
+    assert_eq!(ended.expect_err("it is half blind").to_string(), "the watch on interfaces ended");
+    drop(inputs);
+    let ended = run(&mut node, &mut received, &outputs, std::future::pending()).await;
+    assert!(ended.expect_err("it is blind").to_string().contains("nobody watches"));
+}
+
+/// A history in which everything happens once.
+fn eventful() -> Node<FakeKernel> {
+    let mut node = settled();
+    node.take(Input::Failed(Kind::Node, "503".to_owned()), now());
+    let problem = Problem { object: policy_key("deny"), field: String::new(), message: "unclear".to_owned() };
+    node.take(Input::Change(Change::Bad(problem)), now());
+    node.take(pod(9), now());
+    node.kernel().writes_left = Some(0);
+    node.take(pod(3), now());
+    node.take(link(3), now());
+    node.converge(now());
+    node.kernel().writes_left = None;
+    node.kernel().refuse.insert(ifindex(3));
+    node.converge(now() + LATER);
+    node.take(link_gone(2), now());
+    node.kernel().blind = true;
+    node.measure();
+    node.kernel().blind = false;
+    node.kernel().tables.policy.pop_first();
+    node.read_back(now());
+    node.converge(now() + LATER);
+    node.measure();
+    node.sweep();
+    node.drain_events();
+    node.converge(now() + LATER);
+    node
+}
+
+#[test]
+fn every_metric_is_set_by_some_path() {
+    let mut node = eventful();
+    let mut snapshot = node.snapshot(now());
+    let ready = settled().snapshot(now());
+    // Seconds have to pass before an age is one.
+    for source in &mut snapshot.status.sources {
+        source.last_event_age_ms = source.last_event_age_ms.map(|_| 1500);
+    }
+    for metric in METRICS {
+        let mut samples = (metric.samples)(View { snapshot: &snapshot, stats: &node.stats });
+        samples.extend((metric.samples)(View { snapshot: &ready, stats: &node.stats }));
+        assert!(samples.iter().any(|Sample(_, value)| *value > 0.0), "{} is never set", metric.name);
+        for Sample(labels, _) in &samples {
+            assert_eq!(labels.len(), metric.labels.len(), "{}", metric.name);
+        }
+    }
+
+    let snapshots = Publisher::new(snapshot).subscribe();
+    let stats = watch::Sender::new(node.stats.clone()).subscribe();
+    let text = Metrics::new(snapshots, stats).text().expect("strings take everything");
+    assert!(text.contains(
+        "cellwall_packets_total{reason=\"default_deny\",direction=\"ingress\",verdict=\"drop\"} 3"
+    ));
+    assert!(text.contains("cellwall_source_errors_total{kind=\"Node\"} 1"), "{text}");
+    assert!(text.contains("cellwall_apply_seconds_count 3"), "{text}");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_program_before_ours_is_told_and_does_not_end_readiness() {
+    let mut node = settled();
+    node.kernel().hooks.insert(ifindex(1), Hook { kind: "clsact", first: false });
+    node.read_back(now());
+    node.converge(now());
+    let snapshot = node.snapshot(now());
+    assert!(condition(&snapshot, "FirstOnHook").message.contains("veth1"));
+    assert!(snapshot.status.ready);
+    assert_eq!(snapshot.endpoints[0].addresses, [address(1).to_string()]);
+}

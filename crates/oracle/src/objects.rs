@@ -54,6 +54,16 @@ pub struct Objects {
 }
 
 impl Objects {
+    /// All of it as one document, from which [`from_document`](Self::from_document) makes the same again.
+    pub fn to_document(&self) -> Value {
+        serde_json::to_value(self).expect("objects are a document")
+    }
+
+    /// The objects of a document, which may come from JSON or YAML. The error names what cannot be one.
+    pub fn from_document(document: Value) -> Result<Self, serde_json::Error> {
+        serde_json::from_value(document)
+    }
+
     /// The objects as an API server serves them, each with its `apiVersion` and `kind`: namespaces, nodes, pods,
     /// policies, in the order of their lists. The settings are not among them.
     pub fn values(&self) -> Vec<Value> {

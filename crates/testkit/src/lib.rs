@@ -1,3 +1,4 @@
 //! testkit
 
 pub mod net;
+pub mod objects;

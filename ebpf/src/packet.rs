@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use aya_ebpf::programs::TcContext;
 use cellwall_abi::Be16;
 use cellwall_verdict::{Packet, Step};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// The frame at the hook.
 pub struct Frame {
@@ -68,7 +68,7 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn direct<T: FromBytes, const OFFSET: usize>(&self) -> Option<&T> {
+    fn direct<T: FromBytes + KnownLayout + Immutable, const OFFSET: usize>(&self) -> Option<&T> {
         let (start, end) = (self.skb().data as usize, self.skb().data_end as usize);
         if start + OFFSET + size_of::<T>() > end {
             return None;

@@ -25,8 +25,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use cellwall_abi::{
-    Addr6, Be32, CLASS_UNKNOWN_POD, CLASS_WORLD, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Interval,
-    PolicyEntry, PolicyKey,
+    Addr6, Be32, CLASS_UNKNOWN_POD, CLASS_WORLD, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord,
+    Interval, PolicyEntry, PolicyKey,
 };
 
 pub use report::{Compiled, EndpointReport, PolicyReport, Unplaced, UnplacedReason};
@@ -77,7 +77,7 @@ impl Compiler {
     /// The tables that `cluster` asks for. `touched` is what changed since the last call.
     pub fn compile(&mut self, cluster: &Cluster, touched: &Touched) -> Compiled {
         let (owners, problems) = owners(cluster);
-        let Places { links, unplaced } = places(cluster, &owners);
+        let Places { links, unplaced } = places(cluster);
         let names = port_names(cluster);
         let mut lowering = Lowering {
             names: &names,
@@ -86,7 +86,8 @@ impl Compiler {
             sets: BTreeMap::new(),
             rules: BTreeMap::new(),
         };
-        let mut compiled = Compiled { unplaced, problems, policies: policy_reports(cluster), ..Compiled::default() };
+        let mut compiled =
+            Compiled { unplaced, problems, policies: policy_reports(cluster), ..Compiled::default() };
         let mut images: BTreeMap<u32, Image> = BTreeMap::new();
         let mut placed: Vec<(&Link, Behind<'_>, [u32; 2])> = Vec::new();
         for (link, behind) in links {
@@ -114,12 +115,12 @@ impl Compiler {
         let mut classes = Classes::new(&mut self.class_ids);
         let prefixes = classes.prefixes(cluster, &blocks);
         let finder = blocks.finder();
-        let addresses =
-            classes.addresses(cluster, &owners, &sets, &finder, &prefixes, &mut self.memberships);
+        let addresses = classes.addresses(cluster, &owners, &sets, &finder, &prefixes, &mut self.memberships);
         let contents = classes.contents;
         self.memberships.retain(|(pod, _), _| cluster.pods.contains_key(pod));
 
-        let mut wanted = Wanted { addresses, prefixes, rules, cost: costs(cluster, &sets), ..Wanted::default() };
+        let mut wanted =
+            Wanted { addresses, prefixes, rules, cost: costs(cluster, &sets), ..Wanted::default() };
         self.answer(&mut wanted, &images, &contents);
         for (link, behind, ids) in placed {
             let endpoint = self.endpoint(cluster, link, behind, ids);
@@ -143,7 +144,12 @@ impl Compiler {
 
     /// What every image answers to every class: rows where it differs from the image's default, which is what it
     /// answers to the world.
-    fn answer(&mut self, wanted: &mut Wanted, images: &BTreeMap<u32, Image>, contents: &BTreeMap<u32, Vec<u32>>) {
+    fn answer(
+        &mut self,
+        wanted: &mut Wanted,
+        images: &BTreeMap<u32, Image>,
+        contents: &BTreeMap<u32, Vec<u32>>,
+    ) {
         for (image_id, image) in images {
             let default = self.flat(wanted, *image_id, image, CLASS_WORLD, ClassContent::Sets(&[]));
             for (class, sets) in contents {
@@ -178,7 +184,13 @@ impl Compiler {
         entry
     }
 
-    fn endpoint(&mut self, cluster: &Cluster, link: &Link, behind: Behind<'_>, ids: [u32; 2]) -> WantedEndpoint {
+    fn endpoint(
+        &mut self,
+        cluster: &Cluster,
+        link: &Link,
+        behind: Behind<'_>,
+        ids: [u32; 2],
+    ) -> WantedEndpoint {
         let mut record = EndpointRecord { image: ids, mac: link.mac, ..EndpointRecord::default() };
         for (default, id) in record.default.iter_mut().zip(ids) {
             *default = self.default_of(id);
@@ -220,7 +232,8 @@ impl Compiler {
         self.list_ids.end_round();
         self.rule_ids.end_round();
         let images: BTreeSet<u32> = wanted.endpoints.values().flat_map(|e| e.record.image).collect();
-        let mut classes: BTreeSet<u32> = wanted.addresses.values().chain(wanted.prefixes.values()).copied().collect();
+        let mut classes: BTreeSet<u32> =
+            wanted.addresses.values().chain(wanted.prefixes.values()).copied().collect();
         classes.extend([CLASS_WORLD, CLASS_UNKNOWN_POD]);
         self.answers.retain(|key, _| images.contains(&key.image) && classes.contains(&key.class));
     }
@@ -246,7 +259,7 @@ fn is_audited(cluster: &Cluster, pod: Option<&Pod>) -> bool {
 fn policy_reports(cluster: &Cluster) -> BTreeMap<ObjectKey, PolicyReport> {
     let report = |policy: &Policy| PolicyReport {
         selects: Vec::new(),
-        rules: [0, 1].map(|d| policy.rules[d].len() as u32),
+        rules: [0, 1].map(|d| u32::try_from(policy.rules[d].len()).unwrap_or(u32::MAX)),
         generation: policy.generation,
     };
     cluster.policies.iter().map(|(key, policy)| (key.clone(), report(policy))).collect()

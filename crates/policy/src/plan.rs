@@ -1,6 +1,23 @@
 //! The writes that lead from what is to what should be, without an in-between.
+//!
+//! ```text
+//! rows of another meaning under an id in use   Delete, Grace
+//! new images, lists                            Insert            nobody names them yet
+//! classes, prefixes, records                   Put               only the half that nobody reads
+//! new addresses, endpoints                     Put, then Insert  the live half says what held without the row
+//!                                              Flip              the one write that takes hold
+//!                                              Grace             nobody reads the other bank any more
+//! what nobody names any more                   Delete, Grace     nobody holds a pointer to a deleted row
+//! ```
+//!
+//! Whatever prefix of a plan has been written, programs read the old state or the new one.
 
 mod op;
+mod records;
+mod room;
+mod rows;
+mod stage;
+mod view;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,6 +26,10 @@ use core::fmt;
 pub use op::Op;
 
 use crate::wanted::{Observed, Wanted};
+use records::Records;
+use rows::Rows;
+use stage::Stage;
+use view::{View, moved};
 
 /// How many rows each table has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,20 +77,37 @@ impl fmt::Display for Refusal {
         write!(
             f,
             "table {} has room for {} rows and {} are wanted, most of them by {}; nothing was changed. Make that \
-             policy smaller or the table larger",
+             smaller or the table larger",
             self.table, self.capacity, self.wanted, self.object
         )
     }
 }
 
 /// The writes from `observed` to `wanted`; none when the live state is already the wanted one. `now` is the
-/// current tick ([`cellwall_abi::TICK_SHIFT`]).
+/// current tick ([`cellwall_abi::TICK_SHIFT`]). `observed` was read after a grace period, or is what the last plan
+/// left: nobody reads the idle bank.
 pub fn plan(
     wanted: &Wanted,
     observed: &Observed,
     capacities: &Capacities,
     now: u32,
 ) -> Result<Vec<Op>, Refusal> {
-    let _ = (wanted, observed, capacities, now);
-    Ok(Vec::new())
+    room::check(wanted, observed, capacities)?;
+    let (addresses, prefixes) = view::live(observed);
+    let live = View::new(&addresses, &prefixes);
+    let target = View::new(&wanted.addresses, &wanted.prefixes);
+    let rows = Rows::compare(wanted, observed);
+    let moved = moved(&live, &target);
+    let records = Records::decide(wanted, observed, &rows, &moved, now);
+
+    let mut stage = Stage::new(wanted, observed);
+    if !moved.is_empty() || records.differ || !rows.is_equal() {
+        stage.rows(&rows);
+        stage.classes(&live, &target);
+        stage.prefixes(&live, &target);
+        stage.records(&records);
+        stage.flip();
+    }
+    stage.clean(&rows);
+    Ok(stage.ops)
 }

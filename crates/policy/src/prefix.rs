@@ -35,7 +35,10 @@ impl<'a, T> Prefixes<'a, T> {
 
     fn find(&self, net: IpNet, longest: u8) -> Option<&'a T> {
         let lengths = &self.lengths[usize::from(matches!(net, IpNet::V6(_)))];
-        lengths.iter().filter(|length| **length <= longest).find_map(|length| self.map.get(&cut(net, *length)))
+        lengths
+            .iter()
+            .filter(|length| **length <= longest)
+            .find_map(|length| self.map.get(&cut(net, *length)))
     }
 
     /// What holds for an address.

@@ -1,4 +1,8 @@
 //! testkit
 
+pub mod connections;
+pub mod fake;
+pub mod frame;
+pub mod memory;
 pub mod net;
 pub mod objects;

@@ -321,6 +321,7 @@ fn fill<F: Parse, P: Packet, T: Tables<F>>(
     let now = tables.now();
     let is_handshake = headers.protocol == TCP && flags & CONN_MIDFLOW == 0;
     let opened_by = match (opener, verdict.reason) {
+        (Direction::Egress, Reason::OwnPod) => CONN_OPENED_BY_POD | CONN_SELF,
         (Direction::Egress, _) => CONN_OPENED_BY_POD,
         (Direction::Ingress, Reason::OwnNode) => CONN_OWN_NODE,
         (Direction::Ingress, Reason::OwnPod) => CONN_SELF,

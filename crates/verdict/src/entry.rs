@@ -74,12 +74,15 @@ impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
         self.record.image[self.hook.direction() as usize] == 0
     }
 
-    /// Who sent a packet into the pod; `None` when anybody did (S59, S64). Never decided by address, which
-    /// masquerading forges: what nothing received, this node made.
+    /// Traffic that no policy can forbid (S59, S64); `None` for all other. That the own node made a packet is never
+    /// decided by address, which masquerading forges: what nothing received, this node made.
     #[inline(always)]
     pub(crate) fn exempt(&self) -> Option<Reason> {
         match (self.hook.direction(), self.packet.ingress_ifindex()) {
-            (Direction::Egress, _) => None,
+            // Its source is the pod's own: that has been checked.
+            (Direction::Egress, _) => {
+                (self.headers.source == self.headers.destination).then_some(Reason::OwnPod)
+            }
             (Direction::Ingress, 0) => Some(Reason::OwnNode),
             (Direction::Ingress, ifindex) => (ifindex == self.hook.ifindex).then_some(Reason::OwnPod),
         }

@@ -3,7 +3,7 @@
 use cellwall_abi::{
     Be16, Conn, EndpointRecord, Family, Fragment, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A walk over a packet, one step at a time. Written as a step instead of a loop because the verifier follows every
 /// path through a loop, and one step through `bpf_loop` only once.
@@ -19,7 +19,7 @@ pub trait Packet: Sized {
     /// Reads `T` at `offset` from the start of the frame, wherever the bytes are; `None` past the end.
     fn read<T: FromBytes>(&self, offset: u32) -> Option<T>;
     /// `T` at `OFFSET` when those bytes are in the linear part. An absence says nothing about the packet.
-    fn direct<T: FromBytes, const OFFSET: usize>(&self) -> Option<&T>;
+    fn direct<T: FromBytes + KnownLayout + Immutable, const OFFSET: usize>(&self) -> Option<&T>;
     /// Length of the frame in bytes.
     fn length(&self) -> u32;
     /// EtherType as the kernel understood it.

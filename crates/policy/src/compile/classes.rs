@@ -11,7 +11,7 @@ use super::blocks::{Blocks, Finder};
 use super::intern::Interner;
 use super::place::Owner;
 use super::sets::PeerSet;
-use crate::model::{Cluster, ObjectKey, Pod};
+use crate::model::{Cluster, ObjectKey, Phase, Pod};
 use crate::prefix::Prefixes;
 
 /// Classes by content.
@@ -72,6 +72,11 @@ impl<'a> Classes<'a> {
         memberships: &mut Memberships,
     ) -> BTreeMap<IpAddr, u32> {
         let mut addresses = BTreeMap::new();
+        // Pods that use their node's network are there like nodes: blocks have them, selectors do not (S60).
+        let live = cluster.pods.values().filter(|pod| pod.phase != Phase::Terminal);
+        for address in live.filter(|pod| pod.host_network).flat_map(|pod| &pod.addresses) {
+            addresses.insert(*address, self.of(blocks.sets(*address).to_vec()));
+        }
         for address in &cluster.node_addresses {
             addresses.insert(*address, self.of(blocks.sets(*address).to_vec()));
         }
@@ -84,14 +89,13 @@ impl<'a> Classes<'a> {
         }
         for (address, owner) in owners {
             let class = match owner {
-                // Until its namespace is known, so is the pod.
-                Owner::Pod(pod) if cluster.namespaces.contains_key(&pod.namespace) => {
+                Owner::Pod(pod) => {
                     let by_labels = memberships
                         .entry((pod.key(), *address))
                         .or_insert_with(|| sets_of(cluster, pod, *address, sets));
                     self.of(union(by_labels, blocks.sets(*address)))
                 }
-                Owner::Pod(_) | Owner::Contested => CLASS_UNKNOWN_POD,
+                Owner::Contested => CLASS_UNKNOWN_POD,
             };
             addresses.insert(*address, class);
         }

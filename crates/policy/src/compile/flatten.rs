@@ -83,7 +83,14 @@ fn pieces(isolated: bool, rules: &[&FlatRule], protocol: Protocol) -> Vec<Interv
         let (action, rule) = decide(isolated, rules, Some((protocol, *start as u16)));
         match pieces.last_mut() {
             Some(last) if (last.action, last.rule) == (action, rule) => last.high = high,
-            _ => pieces.push(Interval { low: *start as u16, high, rule, protocol: protocol.0, action, pad: [0; 2] }),
+            _ => pieces.push(Interval {
+                low: *start as u16,
+                high,
+                rule,
+                protocol: protocol.0,
+                action,
+                pad: [0; 2],
+            }),
         }
     }
     pieces
@@ -118,11 +125,16 @@ fn matches_port(rule: &FlatRule, at: Option<(Protocol, u16)>) -> bool {
 }
 
 /// The rows of the table of ports for a list.
-pub(crate) fn list_rows(list: u32, intervals: &[Interval]) -> impl Iterator<Item = (PortPrefix, PortValue)> + '_ {
+pub(crate) fn list_rows(
+    list: u32,
+    intervals: &[Interval],
+) -> impl Iterator<Item = (PortPrefix, PortValue)> + '_ {
     intervals.iter().flat_map(move |interval| {
         let value = PortValue { rule: interval.rule, action: interval.action, pad: [0; 3] };
         let range = PortRange { low: interval.low, high: interval.high };
-        blocks(range).into_iter().map(move |(port, bits)| (PortKey::block(list, interval.protocol, port, bits), value))
+        blocks(range)
+            .into_iter()
+            .map(move |(port, bits)| (PortKey::block(list, interval.protocol, port, bits), value))
     })
 }
 
@@ -146,7 +158,9 @@ mod tests {
 
     #[test]
     fn blocks_cover_a_range_exactly() {
-        for (low, high) in [(0, 65535), (1, 65535), (80, 80), (0, 0), (1000, 2000), (32768, 61000), (65535, 65535)] {
+        for (low, high) in
+            [(0, 65535), (1, 65535), (80, 80), (0, 0), (1000, 2000), (32768, 61000), (65535, 65535)]
+        {
             let mut covered = Vec::new();
             for (port, bits) in blocks(PortRange { low, high }) {
                 covered.extend(u32::from(port)..u32::from(port) + (1 << bits));

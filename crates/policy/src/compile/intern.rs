@@ -25,7 +25,13 @@ impl<T: Hash + Ord + Clone> Interner<T> {
     /// `kind` keeps contents of different kinds from having the same ids.
     pub(crate) fn new(secret: [u64; 2], kind: u64) -> Self {
         let secret = [secret[0] ^ kind, secret[1]];
-        Self { secret, ids: BTreeMap::new(), taken: BTreeSet::new(), used: BTreeSet::new(), used_before: BTreeSet::new() }
+        Self {
+            secret,
+            ids: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            used: BTreeSet::new(),
+            used_before: BTreeSet::new(),
+        }
     }
 
     /// The id of a content; the same one while it stays in use.
@@ -37,6 +43,7 @@ impl<T: Hash + Ord + Clone> Interner<T> {
         let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
         content.hash(&mut hasher);
         let hash = hasher.finish();
+        #[expect(clippy::cast_possible_truncation, reason = "the halves are folded into one")]
         let mut id = (hash ^ (hash >> 32)) as u32;
         while id < FIRST_FREE_CLASS || self.taken.contains(&id) {
             id = id.wrapping_add(1);

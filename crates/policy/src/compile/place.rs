@@ -25,8 +25,13 @@ fn claim(pod: &Pod) -> (bool, bool, i64) {
 
 /// The owner of every pod address of the cluster, and what is wrong with them.
 pub(crate) fn owners(cluster: &Cluster) -> (BTreeMap<IpAddr, Owner<'_>>, Vec<Problem>) {
+    among(cluster.pods.values())
+}
+
+/// The owner of every address among some pods.
+fn among<'a>(pods: impl Iterator<Item = &'a Pod>) -> (BTreeMap<IpAddr, Owner<'a>>, Vec<Problem>) {
     let mut claims: BTreeMap<IpAddr, Vec<&Pod>> = BTreeMap::new();
-    for pod in cluster.pods.values().filter(|pod| pod.has_own_addresses()) {
+    for pod in pods.filter(|pod| pod.has_own_addresses()) {
         for address in &pod.addresses {
             claims.entry(*address).or_default().push(pod);
         }
@@ -81,10 +86,12 @@ pub(crate) struct Places<'a> {
     pub(crate) unplaced: Vec<Unplaced>,
 }
 
-/// Finds the pod behind every interface by the addresses at its other end.
-pub(crate) fn places<'a>(cluster: &'a Cluster, owners: &BTreeMap<IpAddr, Owner<'a>>) -> Places<'a> {
+/// Finds the pod behind every interface by the addresses at its other end. Only pods of this node can be there:
+/// that a pod elsewhere has a better claim to an address says nothing about who is behind an interface here.
+pub(crate) fn places(cluster: &Cluster) -> Places<'_> {
+    let (owners, _) = among(cluster.pods.values().filter(|pod| pod.node == cluster.node_name));
     let links: Vec<(&Link, Behind<'_>)> =
-        cluster.links.values().map(|link| (link, behind(cluster, owners, link))).collect();
+        cluster.links.values().map(|link| (link, behind(&owners, link))).collect();
     let placed: BTreeSet<_> = links
         .iter()
         .filter_map(|(_, behind)| if let Behind::Pod(pod) = behind { Some(pod.key()) } else { None })
@@ -97,13 +104,13 @@ pub(crate) fn places<'a>(cluster: &'a Cluster, owners: &BTreeMap<IpAddr, Owner<'
     Places { links, unplaced }
 }
 
-fn behind<'a>(cluster: &Cluster, owners: &BTreeMap<IpAddr, Owner<'a>>, link: &Link) -> Behind<'a> {
+fn behind<'a>(owners: &BTreeMap<IpAddr, Owner<'a>>, link: &Link) -> Behind<'a> {
     let mut found = Behind::Unknown;
     for address in &link.addresses {
         let candidate = match owners.get(address) {
-            Some(Owner::Pod(pod)) if pod.node == cluster.node_name => Behind::Pod(pod),
+            Some(Owner::Pod(pod)) => Behind::Pod(pod),
             Some(Owner::Contested) => Behind::Contested,
-            _ => continue,
+            None => continue,
         };
         found = match found {
             Behind::Unknown => candidate,

@@ -133,12 +133,13 @@ impl Lowering<'_> {
 
     /// The id of the set of a rule's peers; `None` for any address.
     fn peers(&mut self, rule: &Rule, port: Option<Resolved>) -> Option<u32> {
+        let denies = rule.action == Action::Deny;
         let set = match (&rule.peers, port) {
             (None, None) => return None,
             (None, Some(port)) => PeerSet::all_pods(port),
             // What a Deny does not understand, it denies (C26).
-            (Some(peers), _) if rule.action == Action::Deny && peers.contains(&Peer::Unknown) => return None,
-            (Some(peers), port) => PeerSet::new(peers, port),
+            (Some(peers), _) if denies && peers.contains(&Peer::Unknown) => return None,
+            (Some(peers), port) => PeerSet::new(peers, port, denies),
         };
         let id = self.set_ids.id(&set);
         self.sets.insert(id, set);
@@ -150,7 +151,11 @@ impl Lowering<'_> {
         let numbers = self.names.get(name).into_iter().flatten();
         numbers
             .filter(|(declared, _)| protocol.is_none_or(|wanted| wanted == *declared))
-            .map(|(declared, number)| Resolved { name: String::from(name), protocol: *declared, number: *number })
+            .map(|(declared, number)| Resolved {
+                name: String::from(name),
+                protocol: *declared,
+                number: *number,
+            })
             .collect()
     }
 }

@@ -26,20 +26,23 @@ pub(crate) struct PeerSet {
     pub(crate) peers: Vec<Peer>,
     /// Only pods on which this name means this number.
     pub(crate) port: Option<Resolved>,
+    /// A pod whose namespace is not known yet is in it when it would be in some namespace: of a Deny, and where
+    /// peers are not named at all.
+    pub(crate) unknown_too: bool,
 }
 
 impl PeerSet {
-    pub(crate) fn new(peers: &[Peer], port: Option<Resolved>) -> Self {
+    pub(crate) fn new(peers: &[Peer], port: Option<Resolved>, unknown_too: bool) -> Self {
         let mut peers: Vec<Peer> = peers.iter().filter(|peer| **peer != Peer::Unknown).cloned().collect();
         peers.sort();
         peers.dedup();
-        Self { peers, port }
+        Self { peers, port, unknown_too }
     }
 
     /// Every pod on which a name means a number: the peers of a rule that names no peers but such a port (S45).
     pub(crate) fn all_pods(port: Resolved) -> Self {
         let everyone = Peer::Pods(NamespaceMatch::Labels(Selector::everything()), Selector::everything());
-        Self { peers: alloc::vec![everyone], port: Some(port) }
+        Self { peers: alloc::vec![everyone], port: Some(port), unknown_too: true }
     }
 
     /// The blocks of a set that addresses of no pod can be in.
@@ -58,7 +61,10 @@ impl PeerSet {
         port_holds
             && self.peers.iter().any(|peer| match peer {
                 Peer::Pods(namespaces, pods) => {
-                    pods.matches(&pod.labels) && matches_namespace(cluster, namespaces, &pod.namespace)
+                    let is_unknown = !cluster.namespaces.contains_key(&pod.namespace);
+                    pods.matches(&pod.labels)
+                        && ((self.unknown_too && is_unknown)
+                            || matches_namespace(cluster, namespaces, &pod.namespace))
                 }
                 Peer::Block(block) => self.port.is_some() && has_address(block, address),
                 Peer::Nodes(_) | Peer::Unknown => false,
@@ -68,7 +74,10 @@ impl PeerSet {
     /// True when a node's addresses are in the set by its labels.
     pub(crate) fn has_node(&self, node: &Node) -> bool {
         self.port.is_none()
-            && self.peers.iter().any(|peer| matches!(peer, Peer::Nodes(selector) if selector.matches(&node.labels)))
+            && self
+                .peers
+                .iter()
+                .any(|peer| matches!(peer, Peer::Nodes(selector) if selector.matches(&node.labels)))
     }
 }
 

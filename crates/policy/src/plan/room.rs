@@ -1,0 +1,51 @@
+//! Whether everything fits, with what leaves only after the flip.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+
+use cellwall_abi::tables;
+
+use super::{Capacities, Refusal};
+use crate::wanted::{Observed, Wanted};
+
+/// Refuses the whole when one table is too small.
+pub(super) fn check(wanted: &Wanted, observed: &Observed, capacities: &Capacities) -> Result<(), Refusal> {
+    let policy = || costliest(wanted);
+    let pods = || String::from("the pods and nodes of the cluster");
+    let c = capacities;
+    fits(&tables::ENDPOINTS, union(&wanted.endpoints, &observed.endpoints, |_| true), c.endpoints, || {
+        String::from("the interfaces of this node")
+    })?;
+    let addresses = |v6: bool| union(&wanted.addresses, &observed.addresses, move |a| a.is_ipv6() == v6);
+    fits(&tables::ADDRESSES4, addresses(false), c.addresses, pods)?;
+    fits(&tables::ADDRESSES6, addresses(true), c.addresses, pods)?;
+    let prefixes = |v6: bool| union(&wanted.prefixes, &observed.prefixes, move |p| p.addr().is_ipv6() == v6);
+    fits(&tables::PREFIXES4, prefixes(false), c.prefixes, policy)?;
+    fits(&tables::PREFIXES6, prefixes(true), c.prefixes, policy)?;
+    fits(&tables::POLICY, union(&wanted.policy, &observed.policy, |_| true), c.policy, policy)?;
+    fits(&tables::PORTS, union(&wanted.ports, &observed.ports, |_| true), c.ports, policy)
+}
+
+fn fits(
+    table: &tables::Table,
+    wanted: usize,
+    capacity: u32,
+    object: impl FnOnce() -> String,
+) -> Result<(), Refusal> {
+    if wanted <= capacity as usize {
+        return Ok(());
+    }
+    Err(Refusal { table: table.name, wanted, capacity, object: object() })
+}
+
+/// Keys of either map.
+fn union<K: Ord, A, B>(a: &BTreeMap<K, A>, b: &BTreeMap<K, B>, counts: impl Fn(&K) -> bool) -> usize {
+    a.keys().filter(|key| counts(key)).count()
+        + b.keys().filter(|key| counts(key) && !a.contains_key(key)).count()
+}
+
+/// The policy that names most peers and blocks.
+fn costliest(wanted: &Wanted) -> String {
+    let greatest = wanted.cost.iter().max_by_key(|(_, cost)| **cost);
+    greatest.map_or_else(|| String::from("no policy"), |(key, _)| key.to_string())
+}

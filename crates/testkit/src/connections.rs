@@ -1,0 +1,135 @@
+//! The connection tables in memory.
+
+use core::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::BTreeMap;
+
+use cellwall_abi::{Bucket, Conn, Family, Fragment};
+
+/// Connections and fragments of one family. Unanswered connections are bounded per slot as in the kernel; the
+/// tables themselves have no bound.
+#[derive(Debug)]
+pub struct Connections<F: Family> {
+    flows: Rows<F::FlowKey>,
+    pending: Rows<F::FlowKey>,
+    fragments: RefCell<BTreeMap<F::FragmentKey, Fragment>>,
+    tokens: RefCell<BTreeMap<u32, u32>>,
+    /// FLOWS takes nothing more.
+    pub full: Cell<bool>,
+}
+
+impl<F: Family> Default for Connections<F> {
+    fn default() -> Self {
+        Self {
+            flows: Rows::default(),
+            pending: Rows::default(),
+            fragments: RefCell::default(),
+            tokens: RefCell::default(),
+            full: Cell::new(false),
+        }
+    }
+}
+
+impl<F: Family> Connections<F> {
+    pub(crate) fn flow(&self, key: &F::FlowKey) -> Option<&mut Conn> {
+        self.flows.get(key)
+    }
+
+    pub(crate) fn pending(&self, key: &F::FlowKey) -> Option<&mut Conn> {
+        self.pending.get(key)
+    }
+
+    pub(crate) fn insert_flow(&self, key: &F::FlowKey, conn: &Conn) -> bool {
+        if self.full.get() {
+            return false;
+        }
+        self.flows.put(*key, *conn);
+        true
+    }
+
+    pub(crate) fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) {
+        let mut tokens = self.tokens.borrow_mut();
+        let left = tokens.entry(slot).or_insert(Bucket::PER_TICK);
+        if *left > 0 {
+            *left -= 1;
+            self.pending.put(*key, *conn);
+        }
+    }
+
+    pub(crate) fn remove(&self, key: &F::FlowKey) {
+        self.flows.remove(key);
+        self.pending.remove(key);
+    }
+
+    pub(crate) fn remove_pending(&self, key: &F::FlowKey) {
+        self.pending.remove(key);
+    }
+
+    pub(crate) fn fragment(&self, key: &F::FragmentKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    pub(crate) fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment) {
+        self.fragments.borrow_mut().entry(*key).or_insert(*fragment);
+    }
+
+    /// The answered connections.
+    pub fn flows(&self) -> Vec<(F::FlowKey, Conn)> {
+        self.flows.all()
+    }
+
+    /// The unanswered connections.
+    pub fn pendings(&self) -> Vec<(F::FlowKey, Conn)> {
+        self.pending.all()
+    }
+
+    /// Puts a connection there, as if it had been there before.
+    pub fn put(&self, key: F::FlowKey, conn: Conn, answered: bool) {
+        if answered { self.flows.put(key, conn) } else { self.pending.put(key, conn) }
+    }
+
+    /// Starts a new tick: every pod has all its tokens again.
+    pub fn refill(&self) {
+        self.tokens.borrow_mut().clear();
+    }
+}
+
+/// A table whose rows are handed out for writing, as the kernel does it: a deleted row stays where it is.
+#[derive(Debug)]
+struct Rows<K> {
+    rows: RefCell<BTreeMap<K, Box<UnsafeCell<Conn>>>>,
+    deleted: RefCell<Vec<Box<UnsafeCell<Conn>>>>,
+}
+
+impl<K> Default for Rows<K> {
+    fn default() -> Self {
+        Self { rows: RefCell::default(), deleted: RefCell::default() }
+    }
+}
+
+impl<K: Ord + Copy> Rows<K> {
+    // JUSTIFICATION: the decision is given a reference to the live row, in the kernel and here, or it would not be
+    // the same code.
+    #[expect(unsafe_code, reason = "see above")]
+    #[expect(clippy::mut_from_ref, reason = "rows are shared, as in the kernel")]
+    fn get(&self, key: &K) -> Option<&mut Conn> {
+        let row: *mut Conn = self.rows.borrow().get(key)?.get();
+        // SAFETY: the box is neither moved nor freed while `self` lives: removed rows are kept in `deleted`. The
+        // decision runs on one thread and uses no earlier reference to a row after it has asked for it again.
+        Some(unsafe { &mut *row })
+    }
+
+    fn put(&self, key: K, conn: Conn) {
+        let before = self.rows.borrow_mut().insert(key, Box::new(UnsafeCell::new(conn)));
+        self.deleted.borrow_mut().extend(before);
+    }
+
+    fn remove(&self, key: &K) {
+        let row = self.rows.borrow_mut().remove(key);
+        self.deleted.borrow_mut().extend(row);
+    }
+
+    fn all(&self) -> Vec<(K, Conn)> {
+        let keys: Vec<K> = self.rows.borrow().keys().copied().collect();
+        keys.into_iter().filter_map(|key| self.get(&key).map(|conn| (key, *conn))).collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! `decision(tables(compile(objects)), frame(flow)) == judge(objects, flow)`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use cellwall_oracle::{Flow, Objects, decide};
+use cellwall_policy::flow::{Decision, Direction};
+use cellwall_policy::wanted::Observed;
+use cellwall_testkit::frame::Frame;
+use cellwall_testkit::memory::Memory;
+use cellwall_testkit::objects::{corpus, describe, failed_seeds, flows, generate, shrink};
+use cellwall_verdict::{Verdict, process};
+
+use crate::cluster::{compiled, links, planned};
+use crate::report::{Report, for_each_seed};
+
+/// What stands between a question and a packet that could ask it; `None` when nothing does.
+pub(crate) fn no_packet(flow: &Flow, firsts: &BTreeMap<IpAddr, u32>) -> Option<&'static str> {
+    let martian = match flow.remote {
+        IpAddr::V4(remote) => matches!(remote.octets()[0], 0 | 127),
+        IpAddr::V6(remote) => remote.is_unspecified() || remote.is_loopback(),
+    };
+    if !firsts.contains_key(&flow.local) {
+        Some("a pod's second address of one family, which Kubernetes does not have")
+    } else if martian && flow.direction == Direction::Ingress {
+        Some("a source address that no packet on a wire may have")
+    } else {
+        None
+    }
+}
+
+/// The interface of every pod's first address of each family.
+pub(crate) fn interfaces(objects: &Objects) -> BTreeMap<IpAddr, u32> {
+    let mut interfaces = BTreeMap::new();
+    for link in links(objects) {
+        for is_ipv4 in [true, false] {
+            let first = link.addresses.iter().find(|address| address.is_ipv4() == is_ipv4);
+            interfaces.extend(first.map(|address| (*address, link.ifindex)));
+        }
+    }
+    interfaces
+}
+
+/// What the decision says about the first packet of a flow.
+pub(crate) fn verdict(memory: &mut Memory, flow: &Flow, ifindex: u32) -> Verdict {
+    memory.forget();
+    process(&Frame::opening(flow, ifindex), memory, flow.direction)
+}
+
+/// One flow about which the tables and the judge disagree.
+#[derive(Debug)]
+pub(crate) struct Difference {
+    flow: Flow,
+    judge: Decision,
+    tables: Verdict,
+}
+
+/// Asks both about flows; the first difference.
+pub(crate) fn difference(objects: &Objects, flows: &[Flow], report: &mut Report) -> Option<Difference> {
+    let tables = planned(&compiled(objects).wanted, &Observed::default());
+    let mut memory = Memory::new(tables);
+    let interfaces = interfaces(objects);
+    for &flow in flows {
+        if let Some(reason) = no_packet(&flow, &interfaces) {
+            report.skip(reason);
+            continue;
+        }
+        let ruling = decide(objects, &flow);
+        report.judged(&ruling);
+        let verdict = verdict(&mut memory, &flow, interfaces[&flow.local]);
+        if verdict.passes() != (ruling.decision == Decision::Allow) {
+            return Some(Difference { flow, judge: ruling.decision, tables: verdict });
+        }
+    }
+    None
+}
+
+/// A difference as something to read: the least objects that still show it.
+fn explain(name: &str, objects: &Objects, found: &Difference) -> String {
+    let ask = |objects: &Objects, flow: &Flow| difference(objects, &[*flow], &mut Report::default());
+    let least = shrink(objects, &found.flow, |objects, flow| ask(objects, flow).is_some());
+    let Difference { flow, judge, tables } = ask(&least, &found.flow).expect("what was shrunk still fails");
+    format!(
+        "{name}: the judge says {judge:?} about {flow:?} and the tables say {tables:?}\n\n{}",
+        describe(&least)
+    )
+}
+
+#[test]
+fn tables_decide_as_the_judge_does() {
+    let total = Mutex::new(Report::default());
+    for_each_seed(10_000, &failed_seeds(), |seed| {
+        let objects = generate(seed);
+        let mut report = Report::default();
+        let found = difference(&objects, &flows(&objects), &mut report);
+        total.lock().expect("no panic while it is held").add(report);
+        found.map(|found| explain(&format!("seed {seed}"), &objects, &found))
+    });
+    let total = total.into_inner().expect("no panic while it is held");
+    println!("{total}");
+    total.check();
+}
+
+#[test]
+fn traps_are_decided_as_by_hand_and_as_the_judge_does() {
+    for trap in corpus() {
+        let found = difference(&trap.objects, &trap.flows(), &mut Report::default());
+        if let Some(found) = found {
+            panic!("{}", explain(&trap.name, &trap.objects, &found));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a run has shown, and running it over seeds on all CPUs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use cellwall_oracle::{Ruling, Statements};
+use cellwall_policy::flow::Decision;
+
+/// Counts of what was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    sets: u64,
+    allowed: u64,
+    denied: u64,
+    statements: Statements,
+    skipped: BTreeMap<&'static str, u64>,
+}
+
+impl Report {
+    pub(crate) fn judged(&mut self, ruling: &Ruling<'_>) {
+        match ruling.decision {
+            Decision::Allow => self.allowed += 1,
+            Decision::Deny => self.denied += 1,
+        }
+        self.statements = self.statements.union(ruling.statements);
+    }
+
+    pub(crate) fn skip(&mut self, reason: &'static str) {
+        *self.skipped.entry(reason).or_default() += 1;
+    }
+
+    /// Adds what one cluster has shown.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sets += 1;
+        self.allowed += other.allowed;
+        self.denied += other.denied;
+        self.statements = self.statements.union(other.statements);
+        for (reason, count) in other.skipped {
+            *self.skipped.entry(reason).or_default() += count;
+        }
+    }
+
+    /// Every statement but S65: it is about flows with no pod at this end, and those pass no interface of a pod.
+    fn askable() -> Statements {
+        Statements::JUDGED.minus(Statements::of(&[65]))
+    }
+
+    fn share_allowed(&self) -> u64 {
+        100 * self.allowed / (self.allowed + self.denied).max(1)
+    }
+
+    /// Fails when the run has shown too little to mean anything.
+    pub(crate) fn check(&self) {
+        let asked = self.allowed + self.denied;
+        assert!(asked >= 400 * self.sets, "{asked} flows over {} sets", self.sets);
+        assert!((20..=80).contains(&self.share_allowed()), "{} % allowed", self.share_allowed());
+        if self.sets >= 10_000 {
+            let missing = Self::askable().minus(self.statements);
+            assert!(missing.is_empty(), "no flow has exercised {missing}");
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} sets, {} flows, {} % allowed, {} of {} statements exercised, 0 differences",
+            self.sets,
+            self.allowed + self.denied,
+            self.share_allowed(),
+            self.statements.len(),
+            Self::askable().len(),
+        )?;
+        for (reason, count) in &self.skipped {
+            write!(f, "\nskipped {count} flows: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Runs `test` for the kept seeds and for as many as were asked for; panics with the first message.
+pub(crate) fn for_each_seed(sets: u64, kept: &[u64], test: impl Fn(u64) -> Option<String> + Sync) {
+    let (first, sets) = (number("CELLWALL_SEED", 0), number("CELLWALL_SETS", sets));
+    let next = AtomicU64::new(0);
+    let kept_count = kept.len() as u64;
+    let failure = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= kept_count + sets {
+                        return;
+                    }
+                    let seed = match usize::try_from(index).ok().and_then(|index| kept.get(index)) {
+                        Some(seed) => *seed,
+                        None => first + index - kept_count,
+                    };
+                    if let Some(message) = test(seed) {
+                        next.fetch_add(kept_count + sets, Ordering::Relaxed);
+                        failure.lock().expect("no panic while it is held").get_or_insert(message);
+                    }
+                }
+            });
+        }
+    });
+    if let Some(message) = failure.into_inner().expect("no panic while it is held") {
+        panic!("{message}");
+    }
+}

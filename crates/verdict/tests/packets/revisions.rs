@@ -1,0 +1,108 @@
+//! What a change of policy does to live connections.
+
+use cellwall_abi::{CLASS_UNKNOWN_POD, ClassPair, Live, Reason};
+use cellwall_policy::flow::{Direction, Flow, Protocol};
+use cellwall_verdict::header::{ACK, FIN, RST, SYN};
+
+use crate::world::World;
+
+fn live(world: &World) -> Flow {
+    let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
+    world.connect(&flow);
+    flow
+}
+
+/// The next revision, in which the friend has no class that is allowed, and records say since when.
+fn next(world: &mut World, since: u64) {
+    world.change(|tables| {
+        tables.live = Live(5);
+        tables.classes.insert(5, ClassPair::new([0, CLASS_UNKNOWN_POD]));
+    });
+    world.record(|record| record.since = since);
+}
+
+#[test]
+fn a_connection_that_policy_forbids_is_cut() {
+    for mut world in World::both() {
+        let flow = live(&world);
+        next(&mut world, 5);
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Revoked);
+        assert_eq!(world.connections(), (0, 0));
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::DefaultDeny, "and stays cut");
+        assert!(world.segment(&flow, false, ACK).reason.is_drop(), "from either side");
+    }
+}
+
+#[test]
+fn a_connection_is_judged_again_only_when_its_pod_may_have_changed() {
+    for mut world in World::both() {
+        let flow = live(&world);
+        // Were it judged again, it would be cut: this pod has not changed since revision 4.
+        next(&mut world, 4);
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
+        let stamped = world.memory.four.flows().iter().map(|(_, conn)| conn.revision).collect::<Vec<_>>();
+        let stamped6 = world.memory.six.flows().iter().map(|(_, conn)| conn.revision).collect::<Vec<_>>();
+        assert_eq!([stamped, stamped6].concat(), [5]);
+    }
+}
+
+#[test]
+fn a_connection_that_stays_allowed_goes_on() {
+    for mut world in World::both() {
+        let flow = live(&world);
+        world.change(|tables| tables.live = Live(5));
+        world.record(|record| record.since = 5);
+        for from_opener in [true, false] {
+            assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
+        }
+    }
+}
+
+#[test]
+fn the_bank_of_the_live_word_is_read() {
+    for mut world in World::both() {
+        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
+        world.change(|tables| {
+            tables.classes.insert(5, ClassPair::new([17, 0]));
+        });
+        assert_eq!(world.open(&flow).reason, Reason::Allowed, "revision 4 reads bank 0");
+        world.change(|tables| tables.live = Live(5));
+        assert_eq!(world.open(&flow).reason, Reason::DefaultDeny, "revision 5 reads bank 1");
+    }
+}
+
+#[test]
+fn running_connections_are_taken_over_for_a_while() {
+    for mut world in World::both() {
+        // The pod opened it before anybody looked; the first packet that is seen comes from the other side.
+        let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
+        assert!(world.segment(&flow, false, ACK).reason.is_drop(), "a pod that is not taken over");
+        let until = world.memory.tick + 10;
+        world.record(|record| record.midflow_until = until);
+        assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Midflow);
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
+        let never = world.stranger(Direction::Egress, Protocol::TCP, 443);
+        assert!(
+            world.segment(&never, false, ACK).reason.is_drop(),
+            "nobody would have been allowed to open it"
+        );
+        assert!(world.segment(&never, false, SYN).reason.is_drop());
+        world.memory.tick += 20;
+        let late = world.friend(Direction::Egress, Protocol::TCP, 443);
+        world.memory.forget();
+        assert!(world.segment(&late, false, ACK).reason.is_drop(), "the time is over");
+    }
+}
+
+#[test]
+fn a_segment_without_a_connection_leaves_nothing_that_admits_the_other_direction() {
+    for world in World::both() {
+        // Allowed in its own direction; the other side may not open it.
+        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
+        assert!(world.segment(&flow, true, ACK).passes());
+        assert_eq!(world.connections(), (0, 0));
+        for flags in [SYN, RST, FIN] {
+            assert!(world.segment(&flow, false, flags).reason.is_drop());
+        }
+    }
+}

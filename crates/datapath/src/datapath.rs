@@ -38,7 +38,7 @@ pub struct Datapath {
     settings: Settings,
     pins: Pins,
     programs: Programs,
-    /// Ids of all programs that are pinned, older ones included.
+    /// Ids of all programs that are or were pinned, older ones included.
     own: BTreeSet<u32>,
     tables: Tables,
     grace: Grace,
@@ -65,8 +65,10 @@ impl Datapath {
         capabilities::check()?;
         let pins = Pins::open(settings)?;
         let grace = Grace::new().map_err(OpenError::Grace)?;
+        // Before others take their place in the pins.
+        let mut own = programs::pinned_ids(&pins)?;
         let programs = programs::open(settings, &pins)?;
-        let own = programs::pinned_ids(&pins)?;
+        own.extend(programs.iter().map(|program| program.id));
         let tables = Tables::open(&pins.maps)?;
         let secret = settle(&tables, settings)?;
         let features = features::probe(tables.endpoints.try_batch(), programs[0].fd().as_fd());

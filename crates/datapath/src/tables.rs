@@ -1,13 +1,14 @@
 //! The tables of the object, each with its types: the whole of what this crate reads and writes.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
 use cellwall_abi::{
-    Addr6, Be32, Bucket, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Live, PolicyEntry,
-    PolicyKey, PortValue,
+    Addr6, Be32, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Live, PolicyEntry, PolicyKey,
+    PortValue,
 };
 
 use crate::error::{OpenError, TableError};
@@ -23,7 +24,6 @@ pub(crate) struct Tables {
     pub(crate) config: Table<u32, Config>,
     pub(crate) endpoints: Table<u32, u32>,
     pub(crate) records: Table<u32, EndpointRecord>,
-    pub(crate) buckets: Table<u32, Bucket>,
     pub(crate) addresses4: Table<Be32, u32>,
     pub(crate) addresses6: Table<Addr6, u32>,
     pub(crate) classes: Table<u32, ClassPair>,
@@ -47,7 +47,6 @@ impl Tables {
             config: typed(folder, "CONFIG")?,
             endpoints: typed(folder, "ENDPOINTS")?,
             records: typed(folder, "RECORDS")?,
-            buckets: typed(folder, "BUCKETS")?,
             addresses4: typed(folder, "ADDRESSES4")?,
             addresses6: typed(folder, "ADDRESSES6")?,
             classes: typed(folder, "CLASSES")?,
@@ -90,7 +89,8 @@ pub(crate) fn check(
     folder: &Path,
 ) -> Result<Option<Vec<u32>>, OpenError> {
     let mut ids = Some(Vec::new());
-    for (name, map) in &object.maps {
+    // In order, so that of several differences always the same one is named.
+    for (name, map) in object.maps.iter().collect::<BTreeMap<_, _>>() {
         let expected = MapInfo {
             kind: map.map_type(),
             id: 0,

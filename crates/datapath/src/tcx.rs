@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use cellwall_abi::Direction;
 
 use crate::error::AttachError;
 use crate::pins;
-use crate::programs::{self, Programs};
+use crate::programs::{self, Loaded, Programs};
 use crate::sys;
+
+/// How often, and how long, to wait for a link that is going.
+const LAST_LOOKS: u32 = 50;
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What enters a pod leaves the host side of its interface.
 const fn attach_type(direction: Direction) -> u32 {
@@ -98,13 +104,25 @@ pub(crate) fn attach(links: &Path, ifindex: u32, programs: &Programs) -> Result<
             continue;
         }
         let program = programs::of(programs, direction);
-        let link = sys::tcx_attach(program.fd().as_fd(), ifindex, attach_type(direction))
+        let link = attach_in_front(program, ifindex, attach_type(direction))
             .map_err(failed("attach to", ifindex))?;
         // Not pinned, the link would end with this process.
         sys::pin(link.as_fd(), &path(links, ifindex, direction))
             .map_err(failed("pin the link of", ifindex))?;
     }
     Ok(())
+}
+
+/// The kernel refuses a program that is there already. When its pin is gone, the link is going: the kernel ends it
+/// some milliseconds after its last reference.
+fn attach_in_front(program: &Loaded, ifindex: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    for _ in 0..LAST_LOOKS {
+        match sys::tcx_attach(program.fd().as_fd(), ifindex, attach_type) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => thread::sleep(LOOK),
+            answer => return answer,
+        }
+    }
+    sys::tcx_attach(program.fd().as_fd(), ifindex, attach_type)
 }
 
 /// Takes both programs off; fine when they or the interface are gone.

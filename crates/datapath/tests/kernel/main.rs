@@ -1,6 +1,10 @@
 //! The data path on the real kernel: in network namespaces of its own, with pins of its own. Needs root.
 
+mod hooks;
 mod links;
+mod open;
+mod place;
+mod tables;
 
 /// True, and said so, for a process that cannot run these tests.
 fn skipped() -> bool {

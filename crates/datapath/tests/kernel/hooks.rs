@@ -1,0 +1,108 @@
+//! Where the programs are, and how they get there.
+
+use std::fs;
+use std::process::Command;
+
+use cellwall_datapath::{Attach, Attached, Datapath, Settings};
+
+use crate::place::{Place, place};
+
+fn open(settings: &Settings) -> Datapath {
+    Datapath::open(settings).expect("a data path")
+}
+
+fn count(place: &Place, kind: &str) -> usize {
+    fs::read_dir(place.pins(kind)).expect("a folder").count()
+}
+
+#[test]
+fn ours_is_first_whoever_was_there_before() {
+    place("hooks", |place| {
+        let pod = place.net.pod().expect("a pod");
+        let (theirs, ours) = (open(&place.other()), open(&place.settings));
+        theirs.attach(pod.ifindex).expect("an interface");
+        ours.attach(pod.ifindex).expect("an interface");
+        assert_eq!(ours.attached().expect("links")[&pod.ifindex], Attached { kind: "tcx", first: true });
+        assert_eq!(theirs.attached().expect("links")[&pod.ifindex], Attached { kind: "tcx", first: false });
+        ours.detach(pod.ifindex).expect("it was attached");
+        assert!(ours.attached().expect("links").is_empty());
+        assert!(theirs.attached().expect("links")[&pod.ifindex].first);
+        ours.detach(pod.ifindex).expect("nothing to do is fine");
+    });
+}
+
+#[test]
+fn half_a_hook_is_none() {
+    place("hooks", |place| {
+        let pod = place.net.pod().expect("a pod");
+        let datapath = open(&place.settings);
+        datapath.attach(pod.ifindex).expect("an interface");
+        fs::remove_file(place.pins(&format!("links/{}-ingress", pod.ifindex))).expect("a pin");
+        assert!(datapath.attached().expect("links").is_empty());
+        datapath.attach(pod.ifindex).expect("it is put there again");
+        assert_eq!(datapath.attached().expect("links").len(), 1);
+    });
+}
+
+#[test]
+fn an_interface_that_is_gone_leaves_nothing() {
+    place("hooks", |place| {
+        let pod = place.net.pod().expect("a pod");
+        let ifindex = pod.ifindex;
+        let datapath = open(&place.settings);
+        assert!(datapath.attach(9_999).expect_err("no such interface").is_gone());
+        assert_eq!(count(place, "links"), 0);
+        datapath.attach(ifindex).expect("an interface");
+        assert_eq!(count(place, "links"), 2);
+        place.net.remove(pod).expect("it was there");
+        assert!(datapath.attached().expect("links").is_empty());
+        assert_eq!(count(place, "links"), 0);
+
+        // Another with the same index is another.
+        let again = format!("link add again index {ifindex} type veth peer name there");
+        place.net.host.ip(&[&again]).expect("a link");
+        datapath.attach(ifindex).expect("an interface");
+        place.net.host.ip(&["link delete again", &again]).expect("a link");
+        assert!(datapath.attached().expect("links").is_empty());
+        datapath.attach(ifindex).expect("an interface");
+        assert_eq!(datapath.attached().expect("links").len(), 1);
+
+        // While no agent runs.
+        drop(datapath);
+        place.net.host.ip(&["link delete again"]).expect("it was there");
+        drop(open(&place.settings));
+        assert_eq!(count(place, "links"), 0);
+    });
+}
+
+#[test]
+fn without_tcx_a_filter_does() {
+    place("clsact", |place| {
+        place.settings.attach = Attach::Clsact;
+        let pod = place.net.pod().expect("a pod");
+        let show = |place: &Place| {
+            let mut tc = Command::new("tc");
+            tc.args(["qdisc", "show", "dev", &pod.interface]);
+            let output = place.net.host.run(|| tc.output()).expect("iproute2");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let first = open(&place.settings);
+        first.attach(pod.ifindex).expect("an interface");
+        let hook = Attached { kind: "clsact", first: true };
+        assert_eq!(first.attached().expect("filters")[&pod.ifindex], hook);
+        assert_eq!(count(place, "links"), 0);
+        assert!(first.attach(9_999).expect_err("no such interface").is_gone());
+        drop(first);
+
+        // The filter stays, and gets the programs of the next version in place.
+        fs::remove_file(place.pins("maps/POLICY")).expect("a pin");
+        let second = open(&place.settings);
+        assert_eq!(second.attached().expect("filters")[&pod.ifindex], hook);
+        second.attach(pod.ifindex).expect("it is attached");
+        assert!(show(place).contains("clsact"));
+        second.detach(pod.ifindex).expect("it was attached");
+        assert!(second.attached().expect("filters").is_empty());
+        assert!(!show(place).contains("clsact"), "nothing is left");
+        second.detach(pod.ifindex).expect("nothing to do is fine");
+    });
+}

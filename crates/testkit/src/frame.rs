@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use cellwall_abi::{Be16, Mac};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_verdict::{Packet, Step};
-use etherparse::{EtherType, IcmpEchoHeader, IpNumber, PacketBuilder, PacketBuilderStep};
+use etherparse::{EtherType, IpNumber, PacketBuilder, PacketBuilderStep};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The other end's Ethernet address in every built frame: the host side of the pod's interface.
@@ -54,10 +54,16 @@ impl Frame {
         }
     }
 
-    /// The first packet of a flow at the interface `ifindex`.
+    /// The first packet of a flow at the interface `ifindex`, from [`CLIENT_PORT`].
     #[must_use]
     pub fn opening(flow: &Flow, ifindex: u32) -> Self {
-        let mut frame = Self::new(&opening(flow), ifindex);
+        Self::opening_from(flow, ifindex, CLIENT_PORT)
+    }
+
+    /// The first packet of a flow at the interface `ifindex`; `port` is the opener's, or an echo's identifier.
+    #[must_use]
+    pub fn opening_from(flow: &Flow, ifindex: u32, port: u16) -> Self {
+        let mut frame = Self::new(&opening_from(flow, port), ifindex);
         frame.ingress_ifindex = match (flow.direction, flow.from_own_node) {
             (Direction::Egress, _) => ifindex,
             (Direction::Ingress, true) => 0,
@@ -137,7 +143,13 @@ pub fn pod_mac() -> Mac {
 /// protocol.
 #[must_use]
 pub fn opening(flow: &Flow) -> Vec<u8> {
-    let ports = (CLIENT_PORT, flow.port);
+    opening_from(flow, CLIENT_PORT)
+}
+
+/// [`opening`] from another port, or with another identifier of an echo.
+#[must_use]
+pub fn opening_from(flow: &Flow, port: u16) -> Vec<u8> {
+    let ports = (port, flow.port);
     let ends = match flow.direction {
         Direction::Egress => (flow.local, flow.remote),
         Direction::Ingress => (flow.remote, flow.local),
@@ -147,8 +159,8 @@ pub fn opening(flow: &Flow) -> Vec<u8> {
         Protocol::TCP => write(|out| ip.tcp(ports.0, ports.1, 1, 64_000).syn().write(out, &[])),
         Protocol::UDP => write(|out| ip.udp(ports.0, ports.1).write(out, b"datagram")),
         Protocol::SCTP => write(|out| ip.write(out, IpNumber::SCTP, &sctp(ports, 1))),
-        Protocol::ICMP => write(|out| ip.icmpv4_echo_request(ECHO.id, ECHO.seq).write(out, b"payload")),
-        Protocol::ICMPV6 => write(|out| ip.icmpv6_echo_request(ECHO.id, ECHO.seq).write(out, b"payload")),
+        Protocol::ICMP => write(|out| ip.icmpv4_echo_request(port, 1).write(out, b"payload")),
+        Protocol::ICMPV6 => write(|out| ip.icmpv6_echo_request(port, 1).write(out, b"payload")),
         Protocol(other) => write(|out| ip.write(out, IpNumber(other), &[0; 8])),
     }
 }
@@ -166,8 +178,8 @@ pub fn answer(flow: &Flow) -> Vec<u8> {
         Protocol::TCP => write(|out| ip.tcp(ports.0, ports.1, 1, 64_000).syn().ack(2).write(out, &[])),
         Protocol::UDP => write(|out| ip.udp(ports.0, ports.1).write(out, b"datagram")),
         Protocol::SCTP => write(|out| ip.write(out, IpNumber::SCTP, &sctp(ports, 2))),
-        Protocol::ICMP => write(|out| ip.icmpv4_echo_reply(ECHO.id, ECHO.seq).write(out, b"payload")),
-        Protocol::ICMPV6 => write(|out| ip.icmpv6_echo_reply(ECHO.id, ECHO.seq).write(out, b"payload")),
+        Protocol::ICMP => write(|out| ip.icmpv4_echo_reply(CLIENT_PORT, 1).write(out, b"payload")),
+        Protocol::ICMPV6 => write(|out| ip.icmpv6_echo_reply(CLIENT_PORT, 1).write(out, b"payload")),
         Protocol(other) => write(|out| ip.write(out, IpNumber(other), &[0; 8])),
     }
 }
@@ -180,8 +192,6 @@ pub fn segment(flow: &Flow, from_opener: bool, flags: u8) -> Vec<u8> {
     bytes[network + 13] = flags;
     bytes
 }
-
-const ECHO: IcmpEchoHeader = IcmpEchoHeader { id: CLIENT_PORT, seq: 1 };
 
 /// A common header and a chunk of this type without content (RFC 9260, 3). The checksum is left zero: nothing on
 /// the way to a verdict looks at it.

@@ -1,5 +1,6 @@
 //! testkit
 
+pub mod bpffs;
 pub mod connections;
 pub mod fake;
 pub mod frame;

@@ -5,7 +5,7 @@
 //! of a NetworkPolicy is missing, empty or set; a minority is what the API server would refuse today and may still have
 //! stored (S29, S57). [`flows`] asks about every pair of addresses at the borders of what the objects say, [`mutate`]
 //! changes one of them as a watch would, [`shrink`] makes a failing cluster readable, and [`describe`] and [`changes`]
-//! print it.
+//! print it. [`newer`] serves it as an API server of a later release might.
 //!
 //! A seed means the same cluster on every machine as long as these files do not change: a change of the generator
 //! changes what all seeds mean. So a cluster that failed is kept twice: its seed in `seeds.txt` ([`failed_seeds`]), and
@@ -16,6 +16,7 @@ mod describe;
 mod flows;
 mod line;
 mod mutate;
+mod newer;
 mod pods;
 mod policies;
 mod rng;
@@ -31,6 +32,7 @@ pub use self::{
     flows::flows,
     line::{read_flow, write_flow},
     mutate::mutate,
+    newer::newer,
     rng::Rng,
     shrink::shrink,
 };

@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, time::Instant};
 use cellwall_oracle::{Flow, Objects, Statements, decide};
 use cellwall_policy::flow::Decision;
 use cellwall_testkit::objects::{
-    changes, corpus, describe, failed_seeds, flows, generate, mutate, read_flow, read_objects, shrink,
+    changes, corpus, describe, failed_seeds, flows, generate, mutate, newer, read_flow, read_objects, shrink,
     write_flow,
 };
+use serde_json::Value;
 
 const SEEDS: u64 = 10_000;
 
@@ -88,6 +89,39 @@ fn objects_are_served_with_their_kinds() {
     assert!(
         values.iter().all(|value| value["apiVersion"].is_string() && value["metadata"]["name"].is_string())
     );
+}
+
+/// What is served to a reader that drops unknown fields; the judge must not be given that.
+fn without_unknown(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let known = map.iter().filter(|(key, _)| *key != "fieldOfTomorrow");
+            known.map(|(key, value)| (key.clone(), without_unknown(value))).collect()
+        }
+        Value::Array(list) => list.iter().map(without_unknown).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
+#[test]
+fn unknown_fields_only_ever_deny() {
+    let mut denied = 0;
+    for seed in 0..100 {
+        let objects = generate(seed);
+        let (understood, served) = newer(seed, &objects);
+        let known: Vec<_> = served.iter().map(without_unknown).collect();
+        assert_eq!(known, objects.values(), "seed {seed}: nothing but unknown fields is added");
+        assert_eq!((&understood.pods, &understood.nodes), (&objects.pods, &objects.nodes));
+        for flow in flows(&objects) {
+            let (before, after) = (decide(&objects, &flow), decide(&understood, &flow));
+            assert!(
+                before.decision == Decision::Allow || after.decision == Decision::Deny,
+                "seed {seed}: {flow:?}"
+            );
+            denied += u64::from(before.decision != after.decision);
+        }
+    }
+    assert!(denied > 100, "unknown fields are seldom felt: {denied}");
 }
 
 #[test]

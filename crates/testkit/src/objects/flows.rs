@@ -1,11 +1,11 @@
 //! The questions that are worth asking about a cluster.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cellwall_oracle::{
     Flow, Objects,
-    api::{IPBlock, IntOrString, NetworkPolicyPeer, NetworkPolicyPort, Pod},
+    api::{Container, IPBlock, IntOrString, NetworkPolicyPeer, NetworkPolicyPort, Pod},
     subject,
 };
 use cellwall_policy::flow::{Direction, Protocol};
@@ -22,7 +22,8 @@ const BORDERS: usize = 10;
 ///
 /// Every address of every local pod in both directions with every other pod's address, addresses of pod ranges that
 /// no pod has, addresses just inside and just outside of blocks and exceptions, and those of nodes; for each of these
-/// pairs a few of all combinations of protocol and port, more where pairs are fewer. A local address for which the
+/// pairs a few of all combinations of protocol and port, more where pairs are fewer, a third of them such as the
+/// destination declares. A local address for which the
 /// objects name no one owner is not asked about.
 #[must_use]
 pub fn flows(objects: &Objects) -> Vec<Flow> {
@@ -35,6 +36,7 @@ pub fn flows(objects: &Objects) -> Vec<Flow> {
         .collect();
     let ports = ports(objects);
     let remotes = remotes(objects, &mut rng);
+    let served = served(objects);
 
     let mut pairs = Vec::new();
     for &local in &locals {
@@ -51,7 +53,11 @@ pub fn flows(objects: &Objects) -> Vec<Flow> {
         // A shrunken cluster may have fewer points than would be enough.
         for _ in 0..4 * each {
             if points.len() < each {
-                points.insert(point(local.is_ipv4(), &ports, &mut rng));
+                let served = served.get(if direction == Direction::Egress { &remote } else { &local });
+                points.insert(match served {
+                    Some(served) if rng.percent(35) => *rng.pick(served),
+                    _ => point(local.is_ipv4(), &ports, &mut rng),
+                });
             }
         }
         for (protocol, port) in points {
@@ -78,11 +84,8 @@ fn point(ipv4: bool, ports: &[u16], rng: &mut Rng) -> (Protocol, u16) {
 
 /// What policies and containers name, thrice, and its neighbours, the ends of the range and a few others, once.
 fn ports(objects: &Objects) -> Vec<u16> {
-    let specs = objects.pods.iter().filter_map(|pod| pod.spec.as_ref());
-    let containers =
-        specs.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    let of_containers = containers.flat_map(|c| c.ports.iter().flatten()).map(|port| port.container_port);
-    let mut named: BTreeSet<i32> = of_containers.collect();
+    let of_containers = objects.pods.iter().flat_map(containers).flat_map(|c| c.ports.iter().flatten());
+    let mut named: BTreeSet<i32> = of_containers.map(|port| port.container_port).collect();
     for port in rules(objects).into_iter().flat_map(|(_, ports)| ports) {
         if let Some(IntOrString::Int(first)) = port.port {
             named.insert(first);
@@ -94,6 +97,29 @@ fn ports(objects: &Objects) -> Vec<u16> {
     let named: Vec<_> = named.into_iter().collect();
     let all = [named.as_slice(), &named, &named].concat().into_iter().chain(others);
     all.filter_map(|number| u16::try_from(number).ok()).filter(|&number| number > 0).collect()
+}
+
+/// What the containers of the pods of an address declare. Only addresses for which they declare anything.
+fn served(objects: &Objects) -> BTreeMap<IpAddr, Vec<(Protocol, u16)>> {
+    let mut served: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for pod in &objects.pods {
+        for port in containers(pod).flat_map(|container| container.ports.iter().flatten()) {
+            let Ok(number) = port.container_port.try_into() else { continue };
+            let protocol = match port.protocol.as_deref() {
+                Some("UDP") => Protocol::UDP,
+                Some("SCTP") => Protocol::SCTP,
+                _ => Protocol::TCP,
+            };
+            for address in addresses(pod) {
+                served.entry(address).or_default().push((protocol, number));
+            }
+        }
+    }
+    served
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()))
 }
 
 fn remotes(objects: &Objects, rng: &mut Rng) -> BTreeSet<IpAddr> {

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod judged;
+mod kernel;
 mod plans;
 
 mod report;

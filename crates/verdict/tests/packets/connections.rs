@@ -35,7 +35,7 @@ fn a_first_packet_is_judged_by_its_own_direction() {
 fn a_reply_rides_on_the_entry_and_nothing_else_does() {
     for world in World::both() {
         let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
-        assert_eq!(world.answer(&flow).reason, Reason::NoConnection, "before anybody asked");
+        assert_eq!(world.answer(&flow).reason, Reason::DefaultDeny, "before anybody asked");
         world.connect(&flow);
         assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Established);
         let elsewhere = world.stranger(Direction::Egress, Protocol::TCP, 443);

@@ -132,13 +132,14 @@ impl World {
 
     pub(crate) fn judge(&self, frame: &Frame, direction: Direction) -> Verdict {
         let verdict = process(frame, &self.memory, direction);
-        // Whatever the linear part holds, the verdict is the same; connections are, too, so this one is not kept.
+        // Whatever the linear part holds, what is dropped is dropped.
         if verdict.reason.is_drop() {
-            let cut = Frame { linear: 14, ..frame.clone() };
-            assert_eq!(
-                process(&cut, &self.memory, direction),
-                verdict,
-                "with headers outside the linear part"
+            let mut cut = frame.clone();
+            cut.linear = 14;
+            let found = process(&cut, &self.memory, direction);
+            assert!(
+                found.reason.is_drop(),
+                "{verdict:?} becomes {found:?} with headers outside the linear part"
             );
         }
         verdict

@@ -4,7 +4,10 @@ mod hooks;
 mod links;
 mod open;
 mod place;
+mod raw;
+mod sockets;
 mod tables;
+mod world;
 
 /// True, and said so, for a process that cannot run these tests.
 fn skipped() -> bool {

@@ -1,5 +1,6 @@
 //! The data path on the real kernel: in network namespaces of its own, with pins of its own. Needs root.
 
+mod flows;
 mod hooks;
 mod links;
 mod open;
@@ -7,6 +8,7 @@ mod place;
 mod raw;
 mod sockets;
 mod tables;
+mod traffic;
 mod world;
 
 /// True, and said so, for a process that cannot run these tests.

@@ -1,6 +1,6 @@
 # Every target is one line; what takes more is a script or a program of its own. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-kernel proto
+.PHONY: help setup build demo test test-kernel lint proto cluster cluster-down e2e ci
 
 # The programs are built with the tests' profile, so that `make test`, `make demo` and `make e2e` share one build.
 PROGRAMS := cargo build --locked --profile test -p cellwall-agent -p cellwall-cli
@@ -14,12 +14,29 @@ setup: ## Install what building and testing need; does nothing when all is there
 build: setup ## Build the agent and the command, optimised, into target/release
 	cargo build --locked --release -p cellwall-agent -p cellwall-cli
 
+demo: setup ## Enforce policies between namespaces on this machine, and watch (root)
+	@$(PROGRAMS) && cargo run --locked --profile test -q -p cellwall-e2e --bin demo
+
 test: setup ## Run all tests but those that need a cluster (as root also those of the kernel)
 	@scripts/test.sh
 
 test-kernel: setup ## Run only the tests that load programs into the kernel (root)
 	@scripts/test.sh -p cellwall-datapath -p cellwall-agent
 
+lint: setup ## Formatting, clippy without a warning, and what the tree promises about itself
+	@scripts/lint.sh
+
 proto: setup ## Generate the code of proto/ again
 	UPDATE_EXPECT=1 cargo test --locked -p cellwall-api --test generated
 
+cluster: ## Start a Kubernetes cluster of one node on this machine (root, Go; 10 minutes the first time)
+	@scripts/setup.sh cluster && cargo run --locked --profile test -q -p cellwall-e2e --bin cluster -- up
+
+cluster-down: ## Remove the cluster
+	@cargo run --locked --profile test -q -p cellwall-e2e --bin cluster -- down
+
+e2e: ## Run the tests that need a cluster, each in one of its own
+	@scripts/setup.sh cluster && $(PROGRAMS) && cargo test --locked -p cellwall-e2e -- --nocapture
+
+ci: ## What has to pass before a change lands
+	@.ci/run

@@ -6,7 +6,7 @@
 PROGRAMS := cargo build --locked --profile test -p cellwall-agent -p cellwall-cli
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what building and testing need; does nothing when all is there
 	@scripts/setup.sh build
@@ -35,7 +35,7 @@ cluster: ## Start a Kubernetes cluster of one node on this machine (root, Go; 10
 cluster-down: ## Remove the cluster
 	@cargo run --locked --profile test -q -p cellwall-e2e --bin cluster -- down
 
-e2e: ## Run the tests that need a cluster, each in one of its own
+e2e: ## Run the tests that need a cluster, in one of their own (root, Go)
 	@scripts/setup.sh cluster && $(PROGRAMS) && cargo test --locked -p cellwall-e2e -- --nocapture
 
 ci: ## What has to pass before a change lands

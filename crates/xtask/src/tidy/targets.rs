@@ -32,7 +32,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
 /// The word after `make`, where that is a command: in backquotes, or the beginning of an indented line.
 fn target<'a>(before: &str, after: &'a str) -> Option<&'a str> {
     let command = before.ends_with('`') || (before.len() >= 4 && before.trim().is_empty()) || before == "$ ";
-    let end = after.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(after.len());
+    let end = after.find(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '-').unwrap_or(after.len());
     (command && end > 0).then(|| &after[..end])
 }
 
@@ -40,13 +40,13 @@ fn target<'a>(before: &str, after: &'a str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    const MAKEFILE: &str = ".PHONY: a\nX := y\na: ## Does a\n\t@true\nb-c: a ## Does b\n";
+    const MAKEFILE: &str = ".PHONY: a\nX := y\na: ## Does a\n\t@true\nb2-c: a ## Does b\n";
 
     #[test]
     fn targets_are_described_and_exist() {
         let found =
             |makefile: &str, text: &str| check(&Tree::of(&[("Makefile", makefile), ("a.md", text)])).len();
-        assert_eq!(found(MAKEFILE, "`make a` and `make b-c`, to make do\n    make a   # x\n"), 0);
+        assert_eq!(found(MAKEFILE, "`make a` and `make b2-c`, to make do\n    make a   # x\n"), 0);
         assert_eq!(found(MAKEFILE, "`make d`\n    make e\n"), 2);
         assert_eq!(found("a: b\n", ""), 1);
         assert_eq!(check(&Tree::of(&[])).len(), 1);

@@ -2,7 +2,7 @@
 //!
 //! Where the tools come from: `BPF_OBJECT_DIR` (a folder with a ready object, nothing is built), else
 //! `target/bpf-tools/env` (written by `scripts/bpf-tools.sh`), else bpf-linker on PATH and a toolchain with
-//! rust-src. `CELLWALL_MUTANT=<name>` plants the bug `mutant-<name>` of the verdict crate.
+//! rust-src.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,9 +102,6 @@ fn build(root: &Path, out: &Path, tools: &Tools) -> Result<(), String> {
     if tools.build_std {
         cargo.args(["-Z", "build-std=core"]);
     }
-    if let Ok(mutant) = env::var("CELLWALL_MUTANT") {
-        cargo.arg("--features").arg(format!("cellwall-verdict/mutant-{mutant}"));
-    }
     match cargo.status() {
         Ok(status) if status.success() => {}
         Ok(_) => return Err(format!("building ebpf/ failed, see above; if it is about the tools: {HOW}")),
@@ -122,7 +119,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace exists");
-    for name in ["BPF_OBJECT_DIR", "CELLWALL_MUTANT", "PATH"] {
+    for name in ["BPF_OBJECT_DIR", "PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
     let prepared = root.join("target/bpf-tools/env");

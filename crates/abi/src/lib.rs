@@ -19,6 +19,7 @@ mod family;
 mod fragment;
 mod live;
 mod net;
+mod planted;
 mod policy;
 mod reason;
 pub mod tables;
@@ -35,6 +36,7 @@ pub use family::{Family, V4, V6};
 pub use fragment::{Fragment, FragmentKey4, FragmentKey6};
 pub use live::Live;
 pub use net::{Addr6, Be16, Be32, Mac};
+pub use planted::planted;
 pub use policy::{
     ACTION_ALLOW, ACTION_DENY, INLINE_INTERVALS, Interval, PolicyEntry, PolicyKey, PortKey, PortValue,
     RULE_NONE,

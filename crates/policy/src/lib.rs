@@ -13,6 +13,8 @@
 
 extern crate alloc;
 
+pub use cellwall_abi::planted;
+
 pub mod compile;
 pub mod flow;
 pub mod model;

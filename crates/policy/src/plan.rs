@@ -101,6 +101,9 @@ pub fn plan(
     let records = Records::decide(wanted, observed, &rows, &moved, now);
 
     let mut stage = Stage::new(wanted, observed);
+    if crate::planted("deletes-before-the-flip") {
+        stage.clean(&rows);
+    }
     if !moved.is_empty() || records.differ || !rows.is_equal() {
         stage.rows(&rows);
         stage.classes(&live, &target);

@@ -7,7 +7,7 @@
 use cellwall_abi::{
     Be16, CONN_AUDIT, CONN_CLOSING, CONN_ESTABLISHED, CONN_FIN_OPENER, CONN_FIN_REPLIER, CONN_MIDFLOW,
     CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, Conn, Direction, ENDPOINT_AUDIT, Family,
-    Reason,
+    Reason, planted,
 };
 
 use crate::entry::{Case, Hook};
@@ -76,7 +76,8 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
 ) -> bool {
     let is_tcp = headers.protocol == TCP;
     let turns = is_tcp && (headers.flags & (FIN | RST) != 0 || headers.flags & (SYN | ACK) == SYN);
-    if conn.revision != hook.live.0 || turns || conn.state & CONN_CLOSING != 0 {
+    let is_current = conn.revision == hook.live.0 || planted("revision-not-compared");
+    if !is_current || turns || conn.state & CONN_CLOSING != 0 {
         return false;
     }
     if !conn.mac.is_unknown() {
@@ -148,10 +149,11 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     }
     let is_opening = headers.protocol == TCP && is_opening(headers.flags);
     let Some(conn) = found else { return open(case, &key) };
-    if is_opening {
+    if is_opening && !planted("reply-entry-admits-a-syn") {
         return open_again(case, conn);
     }
     if conn.revision < record.since
+        && !planted("since-ignored")
         && let Some(revoked) = judge_again(case, conn)
     {
         tables.remove(&key);
@@ -198,7 +200,7 @@ fn proceed<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &
     if conn.state & CONN_CLOSING != 0 {
         return false;
     }
-    if is_tcp || from_opener {
+    if is_tcp || from_opener || planted("responder-keeps-it-open") {
         conn.seen = now;
     }
     if !from_opener {
@@ -243,7 +245,10 @@ fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Ver
 /// A SYN on the tuple of a known connection: judged as new. Denied, it does not touch the entry.
 #[inline(always)]
 fn open_again<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &mut Conn) -> Verdict {
-    let verdict = judge_new(case);
+    let mut verdict = judge_new(case);
+    if planted("own-node-by-address") && conn.flags & CONN_OWN_NODE != 0 {
+        verdict = Verdict::new(Reason::OwnNode);
+    }
     if verdict.reason.is_drop() && case.record.flags & ENDPOINT_AUDIT == 0 {
         return verdict;
     }
@@ -284,7 +289,7 @@ fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, key: &F::Fl
         } else if reversed.reason.is_drop() {
             // Either side may have opened it, and one of them must not: the packet passes by its own direction's
             // policy and leaves nothing that would admit the other's.
-            tracked = false;
+            tracked = planted("midflow-admits-the-other-side");
         }
     }
     if tracked && (!verdict.reason.is_drop() || record.flags & ENDPOINT_AUDIT != 0) {

@@ -16,7 +16,8 @@ fn entry<'a, F: Family, P: Packet, T: Tables<F>>(
     direction: Direction,
 ) -> &'a PolicyEntry {
     let Case { tables, hook, record, .. } = *case;
-    let class = tables.class(&case.remote(), hook.live.bank());
+    let bank = if cellwall_abi::planted("wrong-bank") { hook.live.idle_bank() } else { hook.live.bank() };
+    let class = tables.class(&case.remote(), bank);
     match tables.policy(&PolicyKey { image: record.image[direction as usize], class }) {
         Some(exception) => exception,
         None => &record.default[direction as usize],

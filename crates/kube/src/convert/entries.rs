@@ -50,7 +50,10 @@ pub(super) fn peer(object: &NetworkPolicyPeer, namespace: &str, field: &str, rep
             };
             // A missing podSelector is all pods, a missing namespaceSelector the policy's own namespace (S22, S24).
             let namespaces = namespaces.as_ref().map_or_else(
-                || NamespaceMatch::Named(namespace.to_owned()),
+                || match cellwall_policy::planted("pod-selector-crosses-namespaces") {
+                    true => NamespaceMatch::Labels(Selector::everything()),
+                    false => NamespaceMatch::Named(namespace.to_owned()),
+                },
                 |object| NamespaceMatch::Labels(read(object, "namespaceSelector")),
             );
             let pods = pods.as_ref().map_or_else(Selector::everything, |object| read(object, "podSelector"));

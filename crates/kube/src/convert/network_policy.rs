@@ -88,7 +88,7 @@ fn policy_types(spec: &NetworkPolicySpec, report: &mut Report) -> [bool; 2] {
         }
     }
     // Also where nothing of the list was understood: a policy that isolates nothing protects nothing.
-    if isolates == [false; 2] {
+    if isolates == [false; 2] && !cellwall_policy::planted("no-default-policy-types") {
         isolates[Direction::Ingress as usize] = true;
         isolates[Direction::Egress as usize] = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
     }
@@ -124,7 +124,10 @@ fn rule(
     report: &mut Report,
 ) -> Rule {
     // Missing and empty are the same here: everything (S31, S32). An entry that is wrong still counts as one.
-    let peers = peers.filter(|entries| !entries.is_empty()).map(|entries| {
+    let all = |entries: &&[NetworkPolicyPeer]| {
+        entries.is_empty() && !cellwall_policy::planted("nil-and-empty-peers-swapped")
+    };
+    let peers = peers.filter(|entries| !all(entries)).map(|entries| {
         let entries = entries.iter().enumerate();
         entries.map(|(i, p)| peer(p, &key.namespace, &format!("{field}.{list}[{i}]"), report)).collect()
     });

@@ -26,7 +26,7 @@ fn contributions(sets: &BTreeMap<u32, PeerSet>) -> BTreeMap<IpNet, Vec<(u32, i32
             let outermost = |e: &&IpNet| !block.except.iter().any(|other| other != *e && other.contains(*e));
             let mut except: Vec<&IpNet> = block.except.iter().filter(outermost).collect();
             except.dedup();
-            for net in except {
+            for net in except.into_iter().filter(|_| !crate::planted("except-ignored")) {
                 at.entry(*net).or_default().push((*id, -1));
             }
         }

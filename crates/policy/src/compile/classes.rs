@@ -107,7 +107,8 @@ impl<'a> Classes<'a> {
 
 /// `spec.podCIDRs` of all nodes and the ranges of the settings.
 fn pod_ranges(cluster: &Cluster) -> impl Iterator<Item = IpNet> + '_ {
-    let of_nodes = cluster.nodes.values().flat_map(|node| &node.pod_cidrs);
+    let of_nodes = cluster.nodes.values().filter(|_| !crate::planted("pod-range-is-the-world"));
+    let of_nodes = of_nodes.flat_map(|node| &node.pod_cidrs);
     of_nodes.chain(&cluster.pod_cidrs).map(IpNet::trunc)
 }
 

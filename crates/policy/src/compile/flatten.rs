@@ -64,7 +64,9 @@ fn can_match(rule: &FlatRule, class: ClassContent<'_>) -> bool {
     match (rule.peers, class) {
         (None, _) => true,
         (Some(set), ClassContent::Sets(sets)) => sets.binary_search(&set).is_ok(),
-        (Some(_), ClassContent::UnknownPod) => rule.action == Action::Deny,
+        (Some(_), ClassContent::UnknownPod) => {
+            rule.action == Action::Deny && !crate::planted("unknown-pod-escapes-deny")
+        }
     }
 }
 
@@ -103,6 +105,7 @@ fn decide(isolated: bool, rules: &[&FlatRule], at: Option<(Protocol, u16)>) -> O
     let outcome = |rule: &FlatRule| match rule.action {
         Action::Accept => Some((ACTION_ALLOW, rule.rule)),
         Action::Deny => Some((ACTION_DENY, rule.rule)),
+        Action::Pass if crate::planted("pass-accepts") => Some((ACTION_ALLOW, rule.rule)),
         Action::Pass => None,
     };
     if let Some(decided) = first(Tier::Admin).and_then(|rule| outcome(rule)) {
@@ -119,7 +122,10 @@ fn matches_port(rule: &FlatRule, at: Option<(Protocol, u16)>) -> bool {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(ports), Some((protocol, port))) => {
-            ports.iter().any(|(p, range)| *p == protocol && range.low <= port && port <= range.high)
+            let last = |range: &PortRange| {
+                range.high - u16::from(range.high > range.low && crate::planted("end-port-exclusive"))
+            };
+            ports.iter().any(|(p, range)| *p == protocol && range.low <= port && port <= last(range))
         }
     }
 }

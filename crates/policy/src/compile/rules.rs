@@ -113,6 +113,9 @@ impl Lowering<'_> {
                 Port::Range(protocol, range) => ranges.push((*protocol, *range)),
                 Port::Named(name, protocol) => match direction {
                     Direction::Ingress => ranges.extend(on_subject(pod, name, *protocol)),
+                    Direction::Egress if crate::planted("port-name-of-the-subject") => {
+                        ranges.extend(on_subject(pod, name, *protocol));
+                    }
                     Direction::Egress => {
                         for resolved in self.on_peers(name, *protocol) {
                             let range = one(resolved.protocol, resolved.number);

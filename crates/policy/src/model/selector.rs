@@ -24,6 +24,9 @@ impl Requirement {
     fn matches(&self, labels: &Labels) -> bool {
         match self {
             Self::In(key, values) => labels.get(key).is_some_and(|v| values.contains(v)),
+            Self::NotIn(key, values) if crate::planted("notin-needs-the-key") => {
+                labels.get(key).is_some_and(|v| !values.contains(v))
+            }
             Self::NotIn(key, values) => labels.get(key).is_none_or(|v| !values.contains(v)),
             Self::Exists(key) => labels.contains_key(key),
             Self::DoesNotExist(key) => !labels.contains_key(key),

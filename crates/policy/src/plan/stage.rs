@@ -46,7 +46,8 @@ impl<'a> Stage<'a> {
     pub(super) fn classes(&mut self, live: &View<'_>, target: &View<'_>) {
         for (address, slot) in &self.observed.addresses {
             let old = self.observed.classes.get(slot).copied().unwrap_or_default();
-            let pair = old.with(self.idle, target.class(*address));
+            let bank = if crate::planted("live-bank-written") { self.live } else { self.idle };
+            let pair = old.with(bank, target.class(*address));
             if pair != old || !self.observed.classes.contains_key(slot) {
                 self.ops.push(Op::PutClass { slot: *slot, pair });
             }
@@ -57,7 +58,9 @@ impl<'a> Stage<'a> {
                 continue;
             }
             let slot = free.next().expect("slots do not end");
-            let pair = self.pair(live.by_prefix(*address), *class);
+            let before =
+                if crate::planted("new-address-is-live-at-once") { *class } else { live.by_prefix(*address) };
+            let pair = self.pair(before, *class);
             self.ops.push(Op::PutClass { slot, pair });
             self.ops.push(Op::InsertAddress { address: *address, slot });
         }
@@ -107,7 +110,9 @@ impl<'a> Stage<'a> {
     /// Makes the idle bank the live one.
     pub(super) fn flip(&mut self) {
         self.ops.push(Op::Flip { live: self.observed.live.next() });
-        self.ops.push(Op::Grace);
+        if !crate::planted("no-grace-after-flip") {
+            self.ops.push(Op::Grace);
+        }
     }
 
     /// Deletes what nobody names any more; stale rows have gone before.

@@ -26,11 +26,9 @@ async fn a_policy_in_a_folder_becomes_a_revision_that_outlives_the_agent() {
     assert_eq!(ready.links.len(), 1, "{ready:?}");
     assert_eq!(ready.links[0].name, "veth0");
     assert!(!ready.links[0].hook.is_empty());
-    assert!(
-        ready.tables.iter().any(|table| table.name == "ENDPOINTS" && table.used == 1),
-        "{:?}",
-        ready.tables
-    );
+    let counted = |s: &NodeStatus| s.tables.iter().any(|table| table.name == "ENDPOINTS" && table.used == 1);
+    place.status("counted", counted).await;
+    assert!(place.reaches(), "{}", place.log());
 
     place.write("policy.yaml", POLICY);
     let denied = place.status("a new revision", |s| s.ready && s.policy_count == 1).await;
@@ -120,6 +118,11 @@ async fn what_cannot_start_says_why_and_ends_with_1() {
     let nothing = place.manifests().display().to_string();
     assert_eq!(place.agent(&["--bpffs", &nothing]).ends(), Some(1));
     assert!(place.log().contains("is not a BPF file system; mount one: mount -t bpf bpf"), "{}", place.log());
+
+    if let Some(agent) = place.agent_without("bpf") {
+        assert_eq!(agent.ends(), Some(1));
+        assert!(place.log().contains("this process lacks CAP_BPF; the agent needs"), "{}", place.log());
+    }
 
     assert_eq!(place.agent(&["--source", "api", "--kubeconfig", "/nonexistent/config"]).ends(), Some(1));
     assert!(place.log().contains("cannot use the kubeconfig /nonexistent/config"), "{}", place.log());

@@ -48,9 +48,11 @@ impl Place {
             format!("-n {node} link set lo up"),
             format!("-n {node} link add veth0 type veth peer name eth0 netns {pod}"),
             format!("-n {node} link set veth0 up"),
+            format!("-n {node} address add 10.9.0.1/32 dev veth0"),
             format!("-n {node} route add 10.9.0.2 dev veth0"),
             format!("-n {pod} address add 10.9.0.2/32 dev eth0"),
             format!("-n {pod} link set eth0 up"),
+            format!("-n {pod} route add 10.9.0.1 dev eth0"),
         ] {
             ip(&command);
         }
@@ -83,6 +85,19 @@ impl Place {
 
     /// An agent of this node; flags in `more` override what all agents of these tests have in their environment.
     pub(crate) fn agent(&self, more: &[&str]) -> Agent {
+        self.start(&[], more)
+    }
+
+    /// An agent that can never have a capability; `None`, and a word on why, where that cannot be arranged.
+    pub(crate) fn agent_without(&self, capability: &str) -> Option<Agent> {
+        if Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_err() {
+            println!("skipped: without setpriv nothing can be started with fewer rights");
+            return None;
+        }
+        Some(self.start(&["setpriv", "--bounding-set", &format!("-{capability}")], &[]))
+    }
+
+    fn start(&self, under: &[&str], more: &[&str]) -> Agent {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -90,7 +105,9 @@ impl Place {
             .expect("the folder is ours");
         let text = |path: PathBuf| path.display().to_string();
         let child = Command::new("ip")
-            .args(["netns", "exec", &self.name, env!("CARGO_BIN_EXE_cellwall-agent")])
+            .args(["netns", "exec", &self.name])
+            .args(under)
+            .arg(env!("CARGO_BIN_EXE_cellwall-agent"))
             .envs([
                 ("CELLWALL_NODE_NAME", "n1".to_owned()),
                 ("CELLWALL_SOURCE", format!("dir:{}", text(self.manifests()))),
@@ -131,10 +148,11 @@ impl Place {
         panic!("not {what}: {last}\n{}", self.log());
     }
 
-    /// True when a packet from the node's side reaches the pod.
+    /// True when a packet from the node's side reaches the pod: nobody listens there, and it says so.
     pub(crate) fn reaches(&self) -> bool {
-        let ping = ["netns", "exec", &self.name, "ping", "-c1", "-W1", "10.9.0.2"];
-        Command::new("ip").args(ping).stdout(Stdio::null()).status().expect("iproute2 is installed").success()
+        let connect = ["netns", "exec", &self.name, "timeout", "2", "bash", "-c", ": > /dev/tcp/10.9.0.2/80"];
+        let done = Command::new("ip").args(connect).output().expect("iproute2 is installed");
+        String::from_utf8_lossy(&done.stderr).contains("Connection refused")
     }
 }
 

@@ -40,6 +40,7 @@ impl ClassPair {
     /// The class in `bank` (0 or 1).
     #[inline(always)]
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "one half of the word")]
     pub const fn class(self, bank: u32) -> u32 {
         (self.0 >> (32 * (bank & 1))) as u32
     }

@@ -9,6 +9,10 @@
 //! Byte order: fields of a packet keep network byte order and say so in their type ([`Be16`], [`Be32`],
 //! [`Addr6`]); everything else is in the order of the host.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "a call costs a kernel program stack, arguments and what the verifier knew"
+)]
 
 mod class;
 mod config;

@@ -202,7 +202,9 @@ impl Mac {
 
 impl fmt::Debug for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.octets();
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (index, octet) in self.octets().iter().enumerate() {
+            write!(f, "{}{octet:02x}", if index == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }

@@ -95,6 +95,7 @@ impl<F: Family> Connections<F> {
 
 /// A table whose rows are handed out for writing, as the kernel does it: a deleted row stays where it is.
 #[derive(Debug)]
+#[expect(clippy::vec_box, reason = "references to the rows outlive the table's own moves")]
 struct Rows<K> {
     rows: RefCell<BTreeMap<K, Box<UnsafeCell<Conn>>>>,
     deleted: RefCell<Vec<Box<UnsafeCell<Conn>>>>,

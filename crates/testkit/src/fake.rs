@@ -200,8 +200,8 @@ impl<'a> Reader<'a> {
         pair.map_or(CLASS_WORLD, |pair| pair.class(bank))
     }
 
-    fn find_policy(&self, key: &PolicyKey) -> Option<&'a PolicyEntry> {
-        let element = *self.moment().policy.keys.get(key)?;
+    fn find_policy(&self, key: PolicyKey) -> Option<&'a PolicyEntry> {
+        let element = *self.moment().policy.keys.get(&key)?;
         Some(&self.moment().policy.elements[element])
     }
 }
@@ -226,7 +226,7 @@ macro_rules! tables {
             }
 
             fn policy(&self, key: &PolicyKey) -> Option<&PolicyEntry> {
-                self.find_policy(key)
+                self.find_policy(*key)
             }
 
             fn port(&self, key: &PortKey) -> Option<PortValue> {

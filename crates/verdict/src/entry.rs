@@ -109,24 +109,21 @@ pub fn process<P: Packet, T: Tables<V4> + Tables<V6>>(
 /// own, called one after the other, so that the kernel's 512 bytes of stack never hold two of them.
 #[inline(always)]
 fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) -> Verdict {
-    let headers = match F::simple(packet) {
-        Some(headers) => {
-            let key = conn::key(hook, &headers);
-            if let Some(found) = tables.flow(&key)
-                && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
-            {
-                return Verdict::by_rule(Reason::Established, found.rule);
-            }
-            headers
+    let headers = if let Some(headers) = F::simple(packet) {
+        let key = conn::key(hook, &headers);
+        if let Some(found) = tables.flow(&key)
+            && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
+        {
+            return Verdict::by_rule(Reason::Established, found.rule);
         }
-        None => {
-            let mut headers = Headers::default();
-            let problem = read_all::<F, P>(packet, &mut headers);
-            if problem != Reason::Allowed {
-                return unread::<F, T>(tables, hook, problem);
-            }
-            headers
+        headers
+    } else {
+        let mut headers = Headers::default();
+        let problem = read_all::<F, P>(packet, &mut headers);
+        if problem != Reason::Allowed {
+            return unread::<F, T>(tables, hook, problem);
         }
+        headers
     };
     let Some((slot, record)) = endpoint::<F, T>(tables, hook) else { return unidentified(tables.strict()) };
     let case = Case { packet, tables, hook, headers: &headers, record, slot };
@@ -138,7 +135,7 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) ->
             () => conn::track(&case),
         };
         if matches!(headers.part, Part::First) {
-            fragment::remember(&case, &verdict);
+            fragment::remember(&case, verdict);
         }
     }
     audited(record, verdict)

@@ -20,7 +20,7 @@ fn key<F: Family, P, T>(case: &Case<'_, F, P, T>) -> F::FragmentKey {
 
 /// Remembers what the first fragment was told.
 #[inline(never)]
-pub(crate) fn remember<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, verdict: &Verdict) {
+pub(crate) fn remember<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, verdict: Verdict) {
     let fragment = Fragment {
         revision: case.hook.live.0,
         rule: verdict.rule,

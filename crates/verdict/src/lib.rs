@@ -14,6 +14,10 @@
 //!
 //! What it never does: pass a packet that it could not understand to an isolated pod ([`entry`]).
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "a call costs a kernel program stack, arguments and what the verifier knew"
+)]
 
 pub mod conn;
 pub mod entry;

@@ -63,6 +63,7 @@ pub(crate) fn discovery<F: Family, P: Packet, T>(
 /// The target of a neighbour advertisement is the pod's own address, or a link-local one.
 #[inline(always)]
 fn is_own_target<P: Packet>(packet: &P, record: &EndpointRecord, transport: u32) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "eight bytes")]
     let offset = transport + size_of::<Icmp>() as u32;
     packet.read::<Addr6>(offset).is_some_and(|target| target == record.address6 || is_link_local6(target))
 }

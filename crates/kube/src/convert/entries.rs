@@ -50,10 +50,7 @@ pub(super) fn peer(object: &NetworkPolicyPeer, namespace: &str, field: &str, rep
             };
             // A missing podSelector is all pods, a missing namespaceSelector the policy's own namespace (S22, S24).
             let namespaces = namespaces.as_ref().map_or_else(
-                || match cellwall_policy::planted("pod-selector-crosses-namespaces") {
-                    true => NamespaceMatch::Labels(Selector::everything()),
-                    false => NamespaceMatch::Named(namespace.to_owned()),
-                },
+                || own_namespace(namespace),
                 |object| NamespaceMatch::Labels(read(object, "namespaceSelector")),
             );
             let pods = pods.as_ref().map_or_else(Selector::everything, |object| read(object, "podSelector"));
@@ -64,6 +61,13 @@ pub(super) fn peer(object: &NetworkPolicyPeer, namespace: &str, field: &str, rep
             Peer::Unknown
         }
     }
+}
+
+fn own_namespace(name: &str) -> NamespaceMatch {
+    if cellwall_policy::planted("pod-selector-crosses-namespaces") {
+        return NamespaceMatch::Labels(Selector::everything());
+    }
+    NamespaceMatch::Named(name.to_owned())
 }
 
 /// Converts a block with its exceptions; `None` when it, or an exception, cannot be read.

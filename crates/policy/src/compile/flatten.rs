@@ -56,7 +56,7 @@ pub(crate) fn flatten(image: &Image, class: ClassContent<'_>) -> Flat {
     for (place, interval) in entry.intervals.iter_mut().zip(&intervals) {
         *place = *interval;
     }
-    entry.count = intervals.len() as u8;
+    entry.count = u8::try_from(intervals.len()).expect("no more than are inline");
     Flat { entry, list: Vec::new() }
 }
 
@@ -72,27 +72,19 @@ fn can_match(rule: &FlatRule, class: ClassContent<'_>) -> bool {
 
 /// The outcomes over all ports of a protocol, neighbours with one outcome merged.
 fn pieces(isolated: bool, rules: &[&FlatRule], protocol: Protocol) -> Vec<Interval> {
-    let mut starts = BTreeSet::from([0_u32]);
+    let mut starts = BTreeSet::from([0_u16]);
     for range in rules.iter().filter_map(|rule| rule.ports.as_ref()).flatten().filter(|p| p.0 == protocol) {
-        starts.insert(u32::from(range.1.low));
-        starts.insert(u32::from(range.1.high) + 1);
+        starts.insert(range.1.low);
+        starts.extend(range.1.high.checked_add(1));
     }
-    starts.remove(&(u32::from(u16::MAX) + 1));
-    let starts: Vec<u32> = starts.into_iter().collect();
+    let starts: Vec<u16> = starts.into_iter().collect();
     let mut pieces: Vec<Interval> = Vec::new();
     for (i, start) in starts.iter().enumerate() {
-        let high = starts.get(i + 1).map_or(u16::MAX, |next| (next - 1) as u16);
-        let (action, rule) = decide(isolated, rules, Some((protocol, *start as u16)));
+        let high = starts.get(i + 1).map_or(u16::MAX, |next| next - 1);
+        let (action, rule) = decide(isolated, rules, Some((protocol, *start)));
         match pieces.last_mut() {
             Some(last) if (last.action, last.rule) == (action, rule) => last.high = high,
-            _ => pieces.push(Interval {
-                low: *start as u16,
-                high,
-                rule,
-                protocol: protocol.0,
-                action,
-                pad: [0; 2],
-            }),
+            _ => pieces.push(Interval { low: *start, high, rule, protocol: protocol.0, action, pad: [0; 2] }),
         }
     }
     pieces
@@ -152,7 +144,7 @@ fn blocks(range: PortRange) -> Vec<(u16, u32)> {
         let alignment = if low == 0 { 16 } else { low.trailing_zeros() };
         let size = (end - low).ilog2();
         let bits = alignment.min(size);
-        blocks.push((low as u16, bits));
+        blocks.push((u16::try_from(low).expect("below the end of a range of ports"), bits));
         low += 1 << bits;
     }
     blocks

@@ -23,6 +23,12 @@ test: setup ## Run all tests but those that need a cluster (as root also those o
 test-kernel: setup ## Run only the tests that load programs into the kernel (root)
 	@scripts/test.sh -p cellwall-datapath -p cellwall-agent
 
+mutants: setup ## Plant each bug of mutants.txt and see its test fail
+	@scripts/mutants.sh
+
+soak: setup ## The long version of the tests against the judge: a million clusters (an hour)
+	CELLWALL_SETS=1000000 cargo test --locked -p cellwall-testkit --test differential -- --nocapture judged
+
 lint: setup ## Formatting, clippy without a warning, and what the tree promises about itself
 	@scripts/lint.sh
 

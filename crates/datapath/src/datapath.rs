@@ -71,7 +71,7 @@ impl Datapath {
         own.extend(programs.iter().map(|program| program.id));
         let tables = Tables::open(&pins.maps)?;
         let secret = settle(&tables, settings)?;
-        let features = features::probe(tables.endpoints.try_batch(), programs[0].fd().as_fd());
+        let features = features::probe(&tables.endpoints.try_batch(), programs[0].fd().as_fd());
         let cpus = count::possible_cpus().map_err(failed("count the CPUs of", "COUNTERS"))?;
         let settings = settings.clone();
         let (plan_usage, flow_usage) = (None, None);
@@ -123,7 +123,11 @@ impl Datapath {
     }
 
     /// What the tables that plans write hold. Array elements that no row leads to are left out.
+    ///
+    /// Waits for a grace period first: whoever wrote them last may have ended between a flip and its grace period, and
+    /// the next plan writes the idle bank.
     pub fn observe(&self) -> Result<Observed, TableError> {
+        self.grace.wait().map_err(failed("wait for a grace period before reading", "LIVE"))?;
         observe::observe(&self.tables)
     }
 

@@ -30,12 +30,12 @@ pub(crate) fn has_tcx(program: BorrowedFd<'_>) -> bool {
              Err(error) if error.raw_os_error() == Some(libc::ENODEV))
 }
 
-/// Looks at everything. `hash` is any hash table, `program` any loaded classifier.
-pub(crate) fn probe(hash: io::Result<()>, program: BorrowedFd<'_>) -> Features {
+/// Looks at everything. `batch` is the answer to a batched read of a hash table, `program` any loaded classifier.
+pub(crate) fn probe(batch: &io::Result<()>, program: BorrowedFd<'_>) -> Features {
     Features {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         tcx: has_tcx(program),
-        batch: hash.is_ok(),
+        batch: batch.is_ok(),
         membarrier: rustix::thread::membarrier_query().contains(rustix::thread::MembarrierQuery::GLOBAL),
         btf: fs::metadata("/sys/kernel/btf/vmlinux").is_ok(),
         jit: sys::program_info(program.as_fd()).is_ok_and(|(info, _)| info.jited_bytes > 0),

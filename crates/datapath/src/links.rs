@@ -34,6 +34,7 @@ const RELIST: Duration = Duration::from_secs(5);
 
 /// What the watch sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the small one is sent once")]
 pub enum LinkEvent {
     /// [`Change::Link`], [`Change::LinkGone`] or [`Change::NodeAddresses`].
     Change(Change),
@@ -59,7 +60,7 @@ pub async fn watch(changes: mpsc::Sender<LinkEvent>) -> Result<(), WatchError> {
         }
         let due = watch.state.due().map_or(next_list, |due| due.min(next_list));
         news = tokio::select! {
-            heard = watch.hear() => watch.follow(heard?)?,
+            heard = watch.hear() => watch.follow(&heard?)?,
             () = sleep_until(due) => {
                 if Instant::now() >= next_list {
                     next_list = Instant::now() + RELIST;
@@ -113,7 +114,7 @@ impl Watch {
     }
 
     /// Looks at what was heard of. Messages only say where to look: what they describe may be over already.
-    fn follow(&mut self, heard: Heard) -> Result<Vec<LinkEvent>, WatchError> {
+    fn follow(&mut self, heard: &Heard) -> Result<Vec<LinkEvent>, WatchError> {
         let mut news = Vec::new();
         let mut look = std::collections::BTreeSet::new();
         let mut own_addresses = false;

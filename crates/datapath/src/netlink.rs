@@ -62,7 +62,7 @@ impl Message {
 }
 
 /// Attributes, each with its type and content; flags in the type are taken off.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
@@ -244,7 +244,7 @@ pub(crate) fn interfaces(requests: &mut Requests) -> io::Result<std::collections
     let all = requests.list(GET_LINK, &Body::new(&LinkHead::default()))?;
     Ok(all
         .iter()
-        .filter_map(|m| m.head::<LinkHead>())
+        .filter_map(Message::head::<LinkHead>)
         .filter_map(|head| u32::try_from(head.index).ok())
         .collect())
 }

@@ -47,8 +47,8 @@ struct Elem {
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    start: u64,
+    next: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -78,7 +78,7 @@ struct InfoRequest {
 struct Query {
     ifindex: u32,
     attach_type: u32,
-    query_flags: u32,
+    flags: u32,
     attach_flags: u32,
     program_ids: u64,
     count: u32,
@@ -217,8 +217,8 @@ pub(crate) fn update_batch(
     count: u32,
 ) -> (u32, io::Result<()>) {
     let mut attr = Batch {
-        in_batch: 0,
-        out_batch: 0,
+        start: 0,
+        next: 0,
         keys: address(keys),
         values: address(values),
         count,
@@ -234,8 +234,8 @@ pub(crate) fn update_batch(
 /// is the answer to a key that is not there.
 pub(crate) fn delete_batch(map: BorrowedFd<'_>, keys: &[u8], count: u32) -> (u32, io::Result<()>) {
     let mut attr = Batch {
-        in_batch: 0,
-        out_batch: 0,
+        start: 0,
+        next: 0,
         keys: address(keys),
         values: 0,
         count,
@@ -282,8 +282,8 @@ pub(crate) fn lookup_batch(
 ) -> io::Result<(u32, bool)> {
     let before = cursor.at;
     let mut attr = Batch {
-        in_batch: if cursor.started { address(&before) } else { 0 },
-        out_batch: address_mut(&mut cursor.at),
+        start: if cursor.started { address(&before) } else { 0 },
+        next: address_mut(&mut cursor.at),
         keys: address_mut(keys),
         values: address_mut(values),
         count,
@@ -377,7 +377,7 @@ pub(crate) fn tcx_programs(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32
     let mut attr = Query {
         ifindex,
         attach_type,
-        query_flags: 0,
+        flags: 0,
         attach_flags: 0,
         program_ids: address_mut(&mut ids),
         count: 64,

@@ -70,9 +70,7 @@ pub(super) fn link(message: &Message) -> Option<Interface> {
             LINK_ADDRESS => link.host_mac = content.try_into().map_or(Mac::UNKNOWN, Mac::from_octets),
             LINK_NAME => link.name = text(content),
             LINK_PEER => link.peer = content.try_into().map_or(0, u32::from_ne_bytes),
-            LINK_NETNSID => {
-                link.netns = content.try_into().ok().map(i32::from_ne_bytes).filter(|id| *id >= 0)
-            }
+            LINK_NETNSID => link.netns = netns_id(content),
             LINK_INFO => {
                 link.kind = Attributes(content)
                     .find(|(k, _)| *k == LINK_INFO_KIND)
@@ -82,6 +80,11 @@ pub(super) fn link(message: &Message) -> Option<Interface> {
         }
     }
     Some(link)
+}
+
+/// The kernel's number of a namespace; negative: it has none.
+fn netns_id(content: &[u8]) -> Option<i32> {
+    content.try_into().ok().map(i32::from_ne_bytes).filter(|id| *id >= 0)
 }
 
 /// Asks, and puts the answers together.

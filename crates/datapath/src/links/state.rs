@@ -20,7 +20,7 @@ const LOOKS: [Duration; 8] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
     Duration::from_millis(500),
-    Duration::from_millis(1000),
+    Duration::from_secs(1),
 ];
 
 /// A link that has been reported.

@@ -90,7 +90,7 @@ impl Numbers {
     fn new_endpoint(&mut self, seen: &Observed) -> Vec<Op> {
         let ifindex = 1 + self.below(12);
         let used: BTreeSet<u32> = seen.endpoints.values().copied().collect();
-        let slot = (0..).find(|slot| !used.contains(slot)).expect("few are used");
+        let slot = (0..1_000).find(|slot| !used.contains(slot)).expect("few are used");
         let slot = seen.endpoints.get(&ifindex).copied().unwrap_or(slot);
         let mut ops: Vec<Op> =
             (0..2).map(|bank| Op::PutRecord { slot, bank, record: self.record() }).collect();
@@ -103,7 +103,7 @@ impl Numbers {
     fn new_address(&mut self, seen: &Observed) -> Vec<Op> {
         let address = self.address();
         let used: BTreeSet<u32> = seen.addresses.values().copied().collect();
-        let slot = (0..).find(|slot| !used.contains(slot)).expect("few are used");
+        let slot = (0..1_000).find(|slot| !used.contains(slot)).expect("few are used");
         let slot = seen.addresses.get(&address).copied().unwrap_or(slot);
         let mut ops = vec![Op::PutClass { slot, pair: self.pair() }];
         if !seen.addresses.contains_key(&address) {
@@ -138,12 +138,16 @@ fn what_is_written_is_what_is_read_back() {
             let mut ops = Vec::new();
             for _ in 0..=numbers.below(40) {
                 let more = numbers.writes(&planned);
-                more.iter().for_each(|op| op.apply_to(&mut planned));
+                for op in &more {
+                    op.apply_to(&mut planned);
+                }
                 // Grace periods take some milliseconds each.
                 ops.extend(more.into_iter().filter(|op| *op != Op::Grace || seed % 20 == 0));
             }
             datapath.run_all(&ops).expect("a plan");
-            ops.iter().for_each(|op| op.apply_to(&mut seen));
+            for op in &ops {
+                op.apply_to(&mut seen);
+            }
             compare(&datapath, &seen, &format!("seed {seed}: {ops:?}"));
         }
         drop(datapath);
@@ -178,7 +182,9 @@ fn plans_of_many_batches_arrive_whole() {
         }));
         ops.push(Op::Flip { live: Live(1) });
         datapath.run_all(&ops).expect("a plan");
-        ops.iter().for_each(|op| op.apply_to(&mut seen));
+        for op in &ops {
+            op.apply_to(&mut seen);
+        }
         compare(&datapath, &seen, "inserted");
         let used = |datapath: &mut Datapath, table| {
             let all = datapath.usage().expect("tables");
@@ -192,7 +198,9 @@ fn plans_of_many_batches_arrive_whole() {
             (0..3 * MANY).step_by(3).map(|n| Op::DeleteAddress { address: address(n) }).collect();
         ops.extend((1_000..6_000).map(|n| Op::DeletePolicy { key: PolicyKey { image: n, class: n } }));
         datapath.run_all(&ops).expect("a plan");
-        ops.iter().for_each(|op| op.apply_to(&mut seen));
+        for op in &ops {
+            op.apply_to(&mut seen);
+        }
         compare(&datapath, &seen, "deleted");
         assert_eq!(used(&mut datapath, "POLICY"), Some((1_000, 8_192)));
     });

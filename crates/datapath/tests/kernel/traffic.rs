@@ -140,7 +140,7 @@ fn no_packet_sees_a_third_verdict() {
                 flips += u64::from(!world.converge().is_empty());
                 let expected = n.is_multiple_of(2);
                 assert_eq!(
-                    passes(client, &sometimes, target),
+                    passes(client, &sometimes, expected),
                     expected,
                     "plan {n} holds when it has been run"
                 );

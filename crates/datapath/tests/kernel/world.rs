@@ -101,7 +101,9 @@ impl World {
         let compiled = self.compiler.compile(&self.cluster, &touched);
         let ops = plan(&compiled.wanted, &self.observed, &self.capacities, now_tick()).expect("it fits");
         self.datapath.run_all(&ops).expect("a plan");
-        ops.iter().for_each(|op| op.apply_to(&mut self.observed));
+        for op in &ops {
+            op.apply_to(&mut self.observed);
+        }
         let attached = self.datapath.attached().expect("links");
         for ifindex in compiled.wanted.endpoints.keys().filter(|at| !attached.contains_key(at)) {
             self.datapath.attach(*ifindex).expect("an interface");

@@ -98,7 +98,8 @@ async fn what_does_not_fit_is_refused_whole_and_the_policy_is_named() {
     let agent = place.agent(&["--capacity-policy", "64", "--capacity-prefixes", "64"]);
     place.write("policy.yaml", POLICY);
     let before = place.status("a policy in force", |s| s.ready && s.policy_count == 1).await;
-    let blocks: String = (0..200).map(|n| format!("    - ipBlock: {{cidr: 192.0.2.{n}/32}}\n")).collect();
+    let block = |n| format!("    - ipBlock: {{cidr: 192.0.2.{n}/32}}");
+    let blocks = (0..200).map(block).collect::<Vec<_>>().join("\n");
     let huge = format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: huge, namespace: shop}}\nspec:\n  ingress:\n  - from:\n{blocks}"
     );
@@ -109,6 +110,28 @@ async fn what_does_not_fit_is_refused_whole_and_the_policy_is_named() {
     fs::remove_file(place.manifests().join("huge.yaml")).expect("it is ours");
     place.status("ready again", |s| s.ready).await;
     agent.stop();
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_while_the_api_is_away_leaves_what_is_in_force() {
+    let Some(place) = Place::new() else { return };
+    place.write("policy.yaml", POLICY);
+    let agent = place.agent(&[]);
+    let before = place.status("a policy in force", |s| s.ready && s.policy_count == 1).await;
+    agent.stop();
+    let config = place.dead_api();
+    let agent = place.agent(&["--source", "api", "--kubeconfig", &config]);
+    let refused = |s: &NodeStatus| condition(s, "SourcesListed").matches("Connection refused").count() == 5;
+    let away = place.status("without an API, every kind named", refused).await;
+    assert!(!away.ready);
+    assert_eq!(away.revision, before.revision);
+    let hooks = |s: &NodeStatus| s.links.iter().filter(|link| !link.hook.is_empty()).count();
+    place.status("still attached", |s| hooks(s) == hooks(&before)).await;
+    assert!(place.reaches());
+    agent.stop();
+    let _agent = place.agent(&[]);
+    let back = place.status("ready again", |s| s.ready).await;
+    assert_eq!(back.revision, before.revision, "nothing had to be written");
 }
 
 /// Each says what is wrong and what to do, and ends with the code that the help promises.

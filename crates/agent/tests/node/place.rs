@@ -11,7 +11,7 @@ use cellwall_api::v1alpha1::NodeStatus;
 use tempfile::TempDir;
 
 /// Far longer than anything takes; only a broken agent waits for it.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Tables that are made quickly.
 const SMALL: [(&str, &str); 6] = [
@@ -74,6 +74,13 @@ impl Place {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("agent.sock")
+    }
+
+    /// A kubeconfig of an API server that is not there.
+    pub(crate) fn dead_api(&self) -> String {
+        let path = self.folder.path().join("kubeconfig");
+        fs::write(&path, DEAD_API).expect("the folder is ours");
+        path.display().to_string()
     }
 
     /// Writes a manifest as an editor does: the folder never holds half of it.
@@ -218,4 +225,13 @@ kind: Pod
 metadata: {name: web, namespace: shop, uid: 5b3c, labels: {app: web}}
 spec: {nodeName: n1}
 status: {phase: Running, podIP: 10.9.0.2, podIPs: [{ip: 10.9.0.2}]}
+";
+
+const DEAD_API: &str = "
+apiVersion: v1
+kind: Config
+current-context: x
+contexts: [{name: x, context: {cluster: x, user: x}}]
+clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: x, user: {}}]
 ";

@@ -91,10 +91,10 @@ impl Place {
     /// Takes events until all is as wanted; a list may be halfway when it is.
     async fn until(&mut self, what: &str, wanted: impl Fn(&Self) -> bool) {
         while !wanted(self) {
-            match timeout(LONG, self.events.recv()).await {
-                Ok(event) => self.take(event.expect("the source never ends by itself")),
-                Err(_elapsed) => panic!("not {what}: {:#?} {:?}", self.cluster, self.failing),
-            }
+            let Ok(event) = timeout(LONG, self.events.recv()).await else {
+                panic!("not {what}: {:#?} {:?}", self.cluster, self.failing);
+            };
+            self.take(event.expect("the source never ends by itself"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! S1-S7: isolation, union, direction.
+//! S1-S7, S65, S68, S74: isolation, union, direction.
 
 use crate::world::{Edit, check, check_policy, rule, world};
 
@@ -70,4 +70,20 @@ fn s7_without_the_policy_all_is_allowed_again() {
 fn s65_a_flow_without_a_pod_is_nobodys() {
     // y/a is on another node: its flows are not this node's to judge.
     check(&world().policy_in("y", "{}"), &["y/a <- x/a TCP 80", "192.0.2.9 <- x/a TCP 80"], &[]);
+}
+
+#[test]
+fn s68_what_may_go_out_may_not_therefore_come_in() {
+    let spec = "{podSelector: {matchLabels: {pod: a}}, policyTypes: [Ingress, Egress],
+        egress: [{to: [{namespaceSelector: {matchLabels: {ns: z}}}]}]}";
+    check_policy(spec, &["x/a -> z/a TCP 80", "z/a <- x/a TCP 80"], &["x/a <- z/a TCP 80"]);
+}
+
+#[test]
+fn s74_nothing_is_nothing_of_every_protocol() {
+    for protocol in ["TCP", "UDP", "SCTP"] {
+        for flow in ["x/a <- y/a", "x/a -> y/a", "x/a6 <- fd99::1", "x/a -> 192.0.2.1"] {
+            check_policy("{policyTypes: [Ingress, Egress]}", &[], &[&format!("{flow} {protocol} 80")]);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! S81-S86: which pod an address belongs to.
+//! S81-S88: which pod an address belongs to, and what is being deleted.
 
 use cellwall_oracle::api::Namespace;
 

@@ -88,8 +88,8 @@ pub(super) fn odd(universe: &Universe, index: usize, others: &[Pod], rng: &mut R
     }
     // Two equal claims to one address are for pods elsewhere: here an interface would tell them apart.
     if !here && rng.percent(50) {
-        pod.metadata.creation_timestamp =
-            rng.pick(&[None, Some(time(1_760_000_000)), Some(time(1_760_000_001))]).clone();
+        let seconds = *rng.pick(&[None, Some(1_760_000_000), Some(1_760_000_001)]);
+        pod.metadata.creation_timestamp = seconds.map(time);
     }
     match rng.below(100) {
         0..15 => {

@@ -160,7 +160,7 @@ fn namespace_selector(rng: &mut Rng) -> LabelSelector {
 fn peer(universe: &Universe, rng: &mut Rng) -> NetworkPolicyPeer {
     let kind = rng.below(100);
     NetworkPolicyPeer {
-        ip_block: (kind < 40 || kind >= 98).then(|| block(universe, rng)),
+        ip_block: (!(40..98).contains(&kind)).then(|| block(universe, rng)),
         pod_selector: (40..78)
             .contains(&kind)
             .then(|| selector(rng, 25))

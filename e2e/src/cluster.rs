@@ -1,8 +1,10 @@
 //! A running cluster, from the outside.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -10,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::node::{READY, STAY};
 use crate::progress::Progress;
@@ -43,6 +47,8 @@ impl Cluster {
         let name = folder.file_name().and_then(OsStr::to_str).expect("made of ASCII").to_owned();
         progress.say(&format!("cluster {name}"));
 
+        fs::create_dir(folder.join("log")).context("cannot make the folder of logs")?;
+        let log = File::create(folder.join("log/node.log")).context("cannot make the node's log")?;
         let mut command = Command::new("unshare");
         command.args([
             "--net",
@@ -55,6 +61,8 @@ impl Cluster {
             "--mount-proc",
         ]);
         command.arg(program).args(["node", &name]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A cluster that stays must not hold the terminal, or a pipe that somebody reads to its end.
+        command.stderr(log);
         // Ctrl-C goes to whoever started the cluster, and the cluster ends in order when that one is gone.
         let mut parent = command.process_group(0).spawn().context("cannot run unshare")?;
         let lease = parent.stdin.take();
@@ -112,11 +120,17 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The network namespaces of the node's pods.
-    pub fn networks(&self) -> Result<Vec<PathBuf>> {
+    /// Runs `code` on a thread in the network of the pod that has this address.
+    pub fn in_pod<T: Send>(&self, address: IpAddr, code: impl FnOnce() -> T + Send) -> Result<T> {
         let folder = PathBuf::from(format!("/proc/{}/root/run/netns", self.init));
-        let entries = fs::read_dir(&folder).context("the node has no pods")?;
-        Ok(entries.flatten().map(|entry| entry.path()).collect())
+        let networks = fs::read_dir(&folder).context("the node has no pods")?;
+        let files = networks.flatten().filter_map(|entry| File::open(entry.path()).ok());
+        // Only where the address is local can a socket be bound to it.
+        let is_its =
+            |file: &File| in_network(file, || UdpSocket::bind((address, 0)).is_ok()).unwrap_or(false);
+        let mut files = files.filter(is_its);
+        let file = files.next().with_context(|| format!("no pod of the node has {address}"))?;
+        in_network(&file, code)
     }
 }
 
@@ -135,6 +149,16 @@ impl Drop for Cluster {
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+fn in_network<T: Send>(network: &File, code: impl FnOnce() -> T + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(code())
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The first child of a process.

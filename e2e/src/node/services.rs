@@ -27,7 +27,6 @@ struct Services<'a> {
 
 /// Starts everything and returns when pods can be made. What was started goes on.
 pub(super) fn start(folder: &Path, orphaned: &AtomicBool) -> Result<()> {
-    fs::create_dir_all(folder.join("log")).context("cannot make the folder of logs")?;
     let mut services = Services { folder: folder.to_owned(), orphaned, running: Vec::new() };
     services.runtime()?;
     services.control_plane()?;

@@ -32,7 +32,9 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
 /// The word after `make`, where that is a command: in backquotes, or the beginning of an indented line.
 fn target<'a>(before: &str, after: &'a str) -> Option<&'a str> {
     let command = before.ends_with('`') || (before.len() >= 4 && before.trim().is_empty()) || before == "$ ";
-    let end = after.find(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '-').unwrap_or(after.len());
+    let end = after
+        .find(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '-')
+        .unwrap_or(after.len());
     (command && end > 0).then(|| &after[..end])
 }
 

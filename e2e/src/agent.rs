@@ -1,0 +1,107 @@
+//! The agent on the node of a cluster, and the questions it is asked.
+
+use std::fs::OpenOptions;
+use std::process::{Child, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::cluster::{Cluster, child_of};
+use crate::node;
+use crate::programs::program;
+
+/// Where it answers, in the node's file systems.
+const SOCKET: &str = "/run/cellwall/agent.sock";
+
+/// A running agent. It ends with this value.
+#[derive(Debug)]
+pub struct Agent {
+    /// `nsenter`, whose child is the agent.
+    parent: Child,
+}
+
+impl Agent {
+    /// Starts it on the node, with the cluster's own kubeconfig. Its log is with those of the cluster.
+    pub fn start(cluster: &Cluster) -> Result<Self> {
+        let log = cluster.folder().join("log/cellwall-agent.log");
+        let log =
+            OpenOptions::new().create(true).append(true).open(log).context("cannot open the agent's log")?;
+        let mut command = cluster.command(program("cellwall-agent")?);
+        command.args(["--node-name", node::NAME, "--socket", SOCKET, "--kubeconfig"]);
+        command.arg(cluster.folder().join("kubeconfig"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let parent = command.spawn().context("cannot start cellwall-agent")?;
+        Ok(Self { parent })
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        // With nsenter alone killed the agent would go on.
+        let agent = child_of(self.parent.id()).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(agent) = agent {
+            kill_process(agent, Signal::KILL).context("cannot kill the agent")?;
+        }
+        self.parent.wait().context("cannot wait for the agent")?;
+        Ok(())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // After `kill` there is nothing left to do.
+        if let Ok(None) = self.parent.try_wait() {
+            let _ = self.end();
+        }
+    }
+}
+
+/// What `cellwall` answers on the node, as JSON.
+pub fn ask(cluster: &Cluster, question: &str) -> Result<Value> {
+    let output = cellwall(cluster, question)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // 3 is the answer of a node that is not ready.
+    ensure!(matches!(output.status.code(), Some(0 | 3)), "cellwall {question}: {}", said.trim());
+    serde_json::from_slice(&output.stdout).with_context(|| format!("cellwall {question} printed no JSON"))
+}
+
+/// Asks until the answer is as `wanted`.
+pub fn until(
+    cluster: &Cluster,
+    question: &str,
+    patience: Duration,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let start = Instant::now();
+    loop {
+        let answer = ask(cluster, question);
+        match answer {
+            Ok(answer) if wanted(&answer) => return Ok(answer),
+            Ok(answer) if start.elapsed() > patience => {
+                bail!("not within {patience:?}; cellwall {question} says {answer:#}\n{}", log(cluster))
+            }
+            Err(error) if start.elapsed() > patience => {
+                return Err(error.context(format!("the agent does not answer\n{}", log(cluster))));
+            }
+            _ => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn cellwall(cluster: &Cluster, question: &str) -> Result<Output> {
+    let mut command = cluster.command(program("cellwall")?);
+    command.args(["--socket", SOCKET, "-o", "json"]).args(question.split(' '));
+    command.output().context("cannot run cellwall")
+}
+
+fn log(cluster: &Cluster) -> String {
+    let text = std::fs::read_to_string(cluster.folder().join("log/cellwall-agent.log")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    format!("the end of the agent's log:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
+}

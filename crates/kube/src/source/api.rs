@@ -50,9 +50,12 @@ pub async fn api(client: Client, events: mpsc::Sender<SourceEvent>) -> Result<()
         follow::<NETWORK_POLICY>(&client, &events),
         follow::<CLUSTER_NETWORK_POLICY>(&client, &events),
     ));
-    match watches.await {
-        Err(closed) => Err(closed),
-        Ok((never, ..)) => match never {},
+    tokio::select! {
+        ended = watches => match ended {
+            Err(closed) => Err(closed),
+            Ok((never, ..)) => match never {},
+        },
+        () = events.0.closed() => Err(Closed),
     }
 }
 

@@ -1,6 +1,6 @@
 # Every target is one line; what takes more is a script or a program of its own. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-kernel lint proto cluster cluster-down e2e ci
+.PHONY: help setup build demo test test-kernel mutants soak lint proto cluster cluster-down e2e ci
 
 # The programs are built with the tests' profile, so that `make test`, `make demo` and `make e2e` share one build.
 PROGRAMS := cargo build --locked --profile test -p cellwall-agent -p cellwall-cli

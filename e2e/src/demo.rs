@@ -37,6 +37,16 @@ const MEANT: [(&str, &str); 6] = [
     (world::NODE, "✓✓✓✓✓"),
 ];
 
+/// What the agent is asked, and what a reader may wonder about in the answer.
+const ANSWERS: [(&str, &str); 3] = [
+    (
+        "endpoints",
+        "out1 leads to the one outside the cluster: no pod is known there, so no policy applies to it.",
+    ),
+    ("policies", "PODS HERE: how many pods of this node each selects."),
+    ("status", "Ready: everything is listed, applied, and on the interface of every pod."),
+];
+
 /// Moves into namespaces of its own and runs there.
 pub fn main() -> Result<()> {
     ensure!(
@@ -70,9 +80,9 @@ fn run() -> Result<()> {
     let world = World::new().context("cannot set up the pods")?;
     screen.title("Cellwall: who may talk to whom, enforced on the node");
     screen.text(
-        "Four pods on one node. Each is a network namespace behind a veth pair, as on a real node. The objects are the\n\
-         manifests in examples/, and the agent reads them from a folder instead of from an API server. All packets\n\
-         are real: each cell below is a TCP connection over IPv4 and one over IPv6.",
+        "Four pods on one node. Each is a network namespace behind a veth pair, as on a real node. The objects\n\
+         are the manifests in examples/; the agent reads them from a folder instead of from an API server. All\n\
+         packets are real: each cell below is a TCP connection over IPv4 and one over IPv6.",
     );
     let agent = Agent::start(&world)?;
     agent.until_ready(0, PATIENCE)?;
@@ -91,7 +101,7 @@ fn run() -> Result<()> {
 fn no_policy(screen: &Screen, world: &World) -> Result<()> {
     screen.step(1, "No policy: everybody reaches everybody");
     let matrix = Matrix::measure(world);
-    screen.print(&matrix.table(screen, None));
+    screen.print(&matrix.table(screen));
     let open = matrix.rows().all(|(_, row)| !row.contains(['✗', '?']));
     ensure!(open, "without a policy every connection must succeed");
     Ok(())
@@ -101,12 +111,11 @@ fn policies(screen: &Screen, world: &World, agent: &Agent) -> Result<()> {
     let names = world.copy_policies()?;
     screen.step(2, &format!("{} policies are put into the folder", names.len()));
     for (file, says) in &names {
-        screen.text(&format!("  {file:<26} {says}"));
+        screen.text(&format!("  {file:<25} {says}"));
     }
-    let before = Matrix::open(world);
     agent.until_ready(names.len(), PATIENCE)?;
     let matrix = Matrix::measure(world);
-    screen.print(&matrix.table(screen, Some(&before)));
+    screen.print(&matrix.table(screen));
     screen.text(
         "A pod's own node always reaches it: that is how the kubelet probes. Dropped packets get no answer at all.",
     );
@@ -145,9 +154,10 @@ fn edit(screen: &Screen, world: &World) -> Result<()> {
 
 fn answers(screen: &Screen, agent: &Agent) -> Result<()> {
     screen.step(4, "The agent is asked, over gRPC on its unix socket");
-    for command in ["endpoints", "policies", "status"] {
+    for (command, note) in ANSWERS {
         screen.command(&format!("cellwall {command}"));
         screen.indented(&agent.ask(&[command])?);
+        screen.note(note);
     }
     Ok(())
 }

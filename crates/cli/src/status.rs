@@ -117,9 +117,9 @@ fn links(status: &NodeStatus) -> String {
     table::rows(["IFINDEX", "INTERFACE", "POD", "HOOK"], rows.collect())
 }
 
-/// Drops; everything when `wide`.
+/// Drops that occurred; everything when `wide`.
 fn counters(status: &NodeStatus, wide: bool) -> String {
-    let rows = status.counters.iter().filter(|counter| wide || counter.drop).map(|counter| {
+    let rows = status.counters.iter().filter(|counter| wide || (counter.drop && counter.packets > 0)).map(|counter| {
         [
             if counter.drop { "drop" } else { "pass" }.to_owned(),
             counter.reason.clone(),

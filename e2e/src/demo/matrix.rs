@@ -42,25 +42,17 @@ impl Matrix {
         Self { columns: columns(world), rows }
     }
 
-    /// What is true without policies.
-    pub(super) fn open(world: &World) -> Self {
-        let row = |from: &super::world::Party| {
-            world.targets().map(|(to, _)| if from.is(to) { '.' } else { '✓' }).collect()
-        };
-        let rows = world.parties.iter().map(|from| (from.name.clone(), row(from))).collect();
-        Self { columns: columns(world), rows }
-    }
-
     pub(super) fn rows(&self) -> impl Iterator<Item = (&str, &str)> {
         self.rows.iter().map(|(name, row)| (name.as_str(), row.as_str()))
     }
 
     /// As text, with a legend.
-    pub(super) fn table(&self, screen: &Screen, before: Option<&Self>) -> String {
+    pub(super) fn table(&self, screen: &Screen) -> String {
         let mut text = format!("  {:<24}", "from \\ to");
         for column in &self.columns {
-            let _ = write!(text, "{column:<w$}", w = column.len() + 3);
+            let _ = write!(text, "{column}   ");
         }
+        text.truncate(text.trim_end().len());
         text.push('\n');
         let mut dropped = 0;
         for (name, row) in &self.rows {
@@ -80,8 +72,8 @@ impl Matrix {
             text.push('\n');
         }
         let _ = write!(text, "  {} connected   {} dropped   · itself", screen.good("✓"), screen.bad("✗"));
-        if before.is_some() {
-            let _ = write!(text, "      ({dropped} of the connections above are dropped now)");
+        if dropped > 0 {
+            let _ = write!(text, "      ({dropped} that were connected are dropped)");
         }
         text.push('\n');
         text

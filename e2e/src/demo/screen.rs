@@ -44,8 +44,13 @@ impl Screen {
 
     pub(super) fn indented(&self, text: &str) {
         for line in text.lines() {
-            println!("    {line}");
+            println!("{}", format!("    {line}").trim_end());
         }
+    }
+
+    /// Beside an answer.
+    pub(super) fn note(&self, text: &str) {
+        println!("    {}", self.paint("2", &format!("({text})")));
     }
 
     pub(super) fn good(&self, text: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use cellwall_abi::{ABI_VERSION, CONFIG_STRICT, Config, Counter, Direction, Event, Reason};
@@ -10,7 +11,7 @@ use cellwall_policy::wanted::Observed;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::count::{self, Usage};
-use crate::error::{AttachError, OpenError, RunError, TableError, TestRunError};
+use crate::error::{AttachError, ImportError, OpenError, RunError, TableError, TestRunError};
 use crate::features::{self, Features};
 use crate::grace::Grace;
 use crate::netlink::{self, Requests};
@@ -19,7 +20,7 @@ use crate::programs::{self, Programs};
 use crate::settings::{Attach, Settings};
 use crate::tables::{Tables, failed};
 use crate::test_run::{self, At};
-use crate::{capabilities, clock, clsact, observe, run, sweep, tcx};
+use crate::{capabilities, clock, clsact, conntrack, observe, run, sweep, tcx};
 
 /// Events that one call hands over: a flood of drops must not hold up the loop.
 const EVENTS_AT_ONCE: usize = 1 << 14;
@@ -208,6 +209,13 @@ impl Datapath {
             + sweep::sweep(&t.flows6, "FLOWS6", interfaces.as_ref(), now)?;
         self.flow_usage = Some(count::flow_usage(t, &self.settings)?);
         Ok(removed)
+    }
+
+    /// Takes over the answered connections that nf_conntrack knows of the pods with these addresses, each with the
+    /// index of its interface; how many. To be called before the flip that first enforces them: each is judged by
+    /// policy when its next packet comes. What is there already stays, and after an error what was added stays, too.
+    pub fn import(&self, pods: &BTreeMap<IpAddr, u32>) -> Result<usize, ImportError> {
+        conntrack::import(&self.tables, pods, clock::now_tick())
     }
 
     /// Sends a frame, from its Ethernet header on, through the program of a direction; true when it passes. For

@@ -153,6 +153,17 @@ impl AttachError {
     }
 }
 
+/// Running connections could not be taken over, or not all of them.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// nf_conntrack does not answer.
+    #[error("nf_conntrack does not list its connections")]
+    List(#[source] io::Error),
+    /// The table of connections does not take them.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
 /// The watch on interfaces ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {

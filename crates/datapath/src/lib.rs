@@ -8,6 +8,7 @@
 mod capabilities;
 mod clock;
 mod clsact;
+mod conntrack;
 mod count;
 mod datapath;
 mod error;
@@ -32,7 +33,7 @@ mod test_run;
 pub use clock::{now_ns, now_tick};
 pub use count::Usage;
 pub use datapath::{Attached, Datapath};
-pub use error::{AttachError, OpenError, RunError, TableError, TestRunError, WatchError};
+pub use error::{AttachError, ImportError, OpenError, RunError, TableError, TestRunError, WatchError};
 pub use features::Features;
 pub use memory::memory;
 pub use settings::{Attach, Settings};

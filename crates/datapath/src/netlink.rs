@@ -1,10 +1,11 @@
-//! Route netlink, as much as is needed: a request, its answer, and the attributes in it.
+//! Netlink, as much as is needed: a request, its answer, and the attributes in it.
 //!
 //! Answers come from the kernel and are still read with bounds: what is too short ends the walk.
 
 use std::io;
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `NLM_F_REQUEST`.
@@ -118,8 +119,18 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
+    /// Asks about interfaces, addresses and filters.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::of(NETLINK_ROUTE)
+    }
+
+    /// Asks nf_conntrack; EPROTONOSUPPORT where the kernel has no netfilter.
+    pub(crate) fn netfilter() -> io::Result<Self> {
+        Self::of(NETLINK_NETFILTER)
+    }
+
+    fn of(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         // Without it the kernel ignores what it does not understand of a request, and lists another namespace.
         socket.set_netlink_get_strict_chk(true)?;
@@ -128,26 +139,45 @@ impl Requests {
 
     /// Asks for a change.
     pub(crate) fn change(&mut self, kind: u16, flags: u16, body: &Body) -> io::Result<()> {
-        self.exchange(kind, flags | ACK, body).map(drop)
+        self.exchange(kind, flags | ACK, body, |_, _| {})
     }
 
     /// Asks for one object.
     pub(crate) fn get(&mut self, kind: u16, body: &Body) -> io::Result<Option<Message>> {
-        Ok(self.exchange(kind, ACK, body)?.into_iter().next())
+        Ok(self.collect(kind, ACK, body)?.into_iter().next())
     }
 
     /// Asks for a list; again when it changed meanwhile.
     pub(crate) fn list(&mut self, kind: u16, body: &Body) -> io::Result<Vec<Message>> {
         for _ in 1..TRIES {
-            match self.exchange(kind, DUMP, body) {
+            match self.collect(kind, DUMP, body) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 answer => return answer,
             }
         }
-        self.exchange(kind, DUMP, body)
+        self.collect(kind, DUMP, body)
     }
 
-    fn exchange(&mut self, kind: u16, flags: u16, body: &Body) -> io::Result<Vec<Message>> {
+    /// Asks for a list that is too long to keep: the content of each message is handed over as it comes.
+    pub(crate) fn walk(&mut self, kind: u16, body: &Body, mut see: impl FnMut(&[u8])) -> io::Result<()> {
+        self.exchange(kind, DUMP, body, |_, content| see(content))
+    }
+
+    fn collect(&mut self, kind: u16, flags: u16, body: &Body) -> io::Result<Vec<Message>> {
+        let mut answer = Vec::new();
+        self.exchange(kind, flags, body, |kind, content| {
+            answer.push(Message { kind, body: content.to_vec() });
+        })?;
+        Ok(answer)
+    }
+
+    fn exchange(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &Body,
+        mut see: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let length = size_of::<Header>() + body.0.len();
         let header = Header {
@@ -159,7 +189,6 @@ impl Requests {
         };
         let request = [header.as_bytes(), body.bytes()].concat();
         self.socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
-        let mut answer = Vec::new();
         let mut buffer = Vec::with_capacity(ROOM);
         let mut interrupted = false;
         loop {
@@ -174,11 +203,11 @@ impl Requests {
                     DONE | ERROR => {
                         return match code(content) {
                             0 if interrupted => Err(io::ErrorKind::Interrupted.into()),
-                            0 => Ok(answer),
+                            0 => Ok(()),
                             code => Err(io::Error::from_raw_os_error(-code)),
                         };
                     }
-                    kind => answer.push(Message { kind, body: content.to_vec() }),
+                    kind => see(kind, content),
                 }
             }
         }

@@ -4,10 +4,11 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 log=target/test.log
+mkdir -p target
 if [ "$(id -u)" != 0 ]; then
     echo "test: not root: the tests that load programs into the kernel are skipped, each says so" >&2
 fi
-echo "test: building and running; the first build takes about 6 minutes on 2 cores" >&2
+echo "test: building and running; the first build takes some 10 minutes on 2 cores" >&2
 cargo test --locked --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log" |
     # What a passing test printed stays in the log, but for what it skipped.
     awk '/^successes:$/ { quiet = 1 } /^(failures:|test result:)/ { quiet = 0 } /^skipped:/ || !quiet'

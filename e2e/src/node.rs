@@ -58,8 +58,8 @@ pub fn run(name: &str) -> Result<()> {
     }
     end_all();
     host::remove_cgroups(name);
-    if ended.is_ok() {
-        // The logs of a cluster that did not come up are worth keeping.
+    if ended.is_ok() || orphaned.load(Ordering::Relaxed) {
+        // Only the logs of a cluster that could not come up are worth keeping.
         let _ = fs::remove_dir_all(&folder);
     }
     Ok(())

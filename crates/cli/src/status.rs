@@ -119,7 +119,8 @@ fn links(status: &NodeStatus) -> String {
 
 /// Drops that occurred; everything when `wide`.
 fn counters(status: &NodeStatus, wide: bool) -> String {
-    let rows = status.counters.iter().filter(|counter| wide || (counter.drop && counter.packets > 0)).map(|counter| {
+    let shown = status.counters.iter().filter(|counter| wide || (counter.drop && counter.packets > 0));
+    let rows = shown.map(|counter| {
         [
             if counter.drop { "drop" } else { "pass" }.to_owned(),
             counter.reason.clone(),

@@ -37,6 +37,8 @@ const MARGIN: Duration = Duration::from_secs(10);
 const LIST: Duration = Duration::from_mins(1);
 /// How often a resource that is not served is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A list that is older is no part of what goes wrong now.
+const LONG_AGO: Duration = Duration::from_mins(1);
 /// A watch that the server ends sooner without a word is a failure: without a delay it would be a busy loop.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -59,27 +61,35 @@ pub async fn api(client: Client, events: mpsc::Sender<SourceEvent>) -> Result<()
     }
 }
 
-/// Lists and watches one kind; every failure is told, and followed by a delay that grows to half a minute.
+/// Lists and watches one kind; every failure is told, and followed by a delay that grows to some ten seconds: a third
+/// of client-go's, since what is not known here is not enforced.
 async fn follow<const KIND: usize>(client: &Client, events: &Events) -> Result<Infallible, Closed> {
     let resource = Resource::<KIND> { client, api: Api::all(client.clone()), events };
     let mut backoff = DefaultBackoff::default();
     let mut version = None;
+    let mut listed = None;
     loop {
         let done = match &mut version {
-            None => resource.start().await.map(|from| version = from),
+            None => resource.start().await.map(|from| {
+                version = from;
+                listed = Some(Instant::now());
+            }),
             Some(version) => resource.watch(version).await,
         };
-        let why = match done {
+        let (why, at_once) = match done {
             Ok(()) => continue,
             Err(Trouble::Closed) => return Err(Closed),
-            Err(Trouble::Later(why)) => why,
+            Err(Trouble::Later(why)) => (why, false),
             Err(Trouble::Lost(why)) => {
                 version = None;
-                why
+                // The server answers, and this watch fell behind: only a list that does not help is worth a delay.
+                (why, listed.is_some_and(|at: Instant| at.elapsed() > LONG_AGO))
             }
         };
         events.send(SourceEvent::Failed(Kind::ALL[KIND], why)).await?;
-        sleep(backoff.next().unwrap_or(LOOK_AGAIN)).await;
+        if !at_once {
+            sleep(backoff.next().unwrap_or(LOOK_AGAIN) / 3).await;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use cellwall_policy::plan::{Capacities, plan};
 use cellwall_policy::wanted::{Observed, Wanted};
 use cellwall_testkit::frame::pod_mac;
 use cellwall_testkit::memory::after;
+use serde_json::Value;
 
 /// Key of the ids in the tables.
 pub(crate) const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -20,8 +21,13 @@ pub(crate) const ROOM: Capacities =
 
 /// What a node is told about these objects, interfaces included.
 pub(crate) fn changes(objects: &Objects) -> Vec<Change> {
+    changes_of(objects, objects.values())
+}
+
+/// The same, with the objects as they are served: they may say more than is known here.
+fn changes_of(objects: &Objects, served: Vec<Value>) -> Vec<Change> {
     let mut changes = vec![Change::NodeAddresses(objects.node_addresses.clone())];
-    for value in objects.values() {
+    for value in served {
         match decode(value) {
             Decoded::Object(_, told) => changes.extend(told),
             other => panic!("no object of ours: {other:?}"),
@@ -71,17 +77,21 @@ fn own_addresses(pod: &cellwall_oracle::api::Pod) -> impl Iterator<Item = IpAddr
 
 /// The cluster as this node knows it.
 pub(crate) fn cluster(objects: &Objects) -> Cluster {
+    cluster_of(objects, objects.values())
+}
+
+fn cluster_of(objects: &Objects, served: Vec<Value>) -> Cluster {
     let mut cluster = Cluster::new(&objects.node_name);
     cluster.pod_cidrs.clone_from(&objects.pod_cidrs);
-    for change in changes(objects) {
+    for change in changes_of(objects, served) {
         cluster.apply(change, &mut Touched::default());
     }
     cluster
 }
 
 /// Compiled from scratch.
-pub(crate) fn compiled(objects: &Objects) -> Compiled {
-    Compiler::new(SECRET).compile(&cluster(objects), &Touched::default())
+pub(crate) fn compiled(objects: &Objects, served: Vec<Value>) -> Compiled {
+    Compiler::new(SECRET).compile(&cluster_of(objects, served), &Touched::default())
 }
 
 /// The tables after the plan from `observed`.

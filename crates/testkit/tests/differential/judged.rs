@@ -9,8 +9,9 @@ use cellwall_policy::flow::{Decision, Direction};
 use cellwall_policy::wanted::Observed;
 use cellwall_testkit::frame::Frame;
 use cellwall_testkit::memory::Memory;
-use cellwall_testkit::objects::{corpus, describe, failed_seeds, flows, generate, shrink};
+use cellwall_testkit::objects::{corpus, describe, failed_seeds, flows, generate, newer, shrink};
 use cellwall_verdict::{Verdict, process};
+use serde_json::Value;
 
 use crate::cluster::{compiled, links, planned};
 use crate::report::{Report, for_each_seed};
@@ -57,8 +58,18 @@ pub(crate) struct Difference {
 }
 
 /// Asks both about flows; the first difference.
-pub(crate) fn difference(objects: &Objects, flows: &[Flow], report: &mut Report) -> Option<Difference> {
-    let tables = planned(&compiled(objects).wanted, &Observed::default());
+fn difference(objects: &Objects, flows: &[Flow], report: &mut Report) -> Option<Difference> {
+    difference_of(objects, objects.values(), flows, report)
+}
+
+/// The same for objects that are served with more than is understood of them.
+fn difference_of(
+    objects: &Objects,
+    served: Vec<Value>,
+    flows: &[Flow],
+    report: &mut Report,
+) -> Option<Difference> {
+    let tables = planned(&compiled(objects, served).wanted, &Observed::default());
     let mut memory = Memory::new(tables);
     let interfaces = interfaces(objects);
     for &flow in flows {
@@ -110,4 +121,17 @@ fn traps_are_decided_as_by_hand_and_as_the_judge_does() {
             panic!("{}", explain(&trap.name, &trap.objects, &found));
         }
     }
+}
+
+/// An API server may know fields that we do not: what has one never means more than without it.
+#[test]
+fn unknown_fields_only_ever_deny() {
+    for_each_seed(2_000, &[], |seed| {
+        let (understood, served) = newer(seed, &generate(seed));
+        let all = serde_json::to_string(&served).expect("documents");
+        let found = difference_of(&understood, served, &flows(&understood), &mut Report::default());
+        found.map(|found| {
+            format!("seed {seed}: {found:?}\nunderstood {}\nserved {all}", describe(&understood))
+        })
+    });
 }

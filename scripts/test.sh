@@ -10,8 +10,8 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "test: building and running; the first build takes some 10 minutes on 2 cores" >&2
 cargo test --locked --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log" |
-    # What a passing test printed stays in the log, but for what it skipped.
-    awk '/^successes:$/ { quiet = 1 } /^(failures:|test result:)/ { quiet = 0 } /^skipped:/ || !quiet'
+    # What a passing test printed stays in the log, but for what it skipped and what the judge was asked.
+    awk '/^successes:$/ { quiet = 1 } /^(failures:|test result:)/ { quiet = 0 } /^skipped|differences$/ || !quiet'
 status=${PIPESTATUS[0]}
 awk '
     /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) passed += $i; if ($(i+1) ~ /^failed/) failed += $i } }

@@ -93,9 +93,8 @@ fn program(message: &netlink::Message) -> Option<u32> {
     Some(u32::from_ne_bytes(id.try_into().ok()?))
 }
 
-/// Puts our programs in the place of older ones of ours, on every interface. `own` are the ids of all programs that
-/// this agent or an earlier one pinned.
-pub(crate) fn adopt(own: &BTreeSet<u32>, programs: &Programs) -> Result<(), AttachError> {
+/// Puts our programs in the place of `heirs`, on every interface.
+pub(crate) fn adopt(heirs: &BTreeSet<u32>, programs: &Programs) -> Result<(), AttachError> {
     let mut requests = open()?;
     for ifindex in netlink::interfaces(&mut requests).map_err(failed("list", 0))? {
         for direction in Direction::ALL {
@@ -104,7 +103,7 @@ pub(crate) fn adopt(own: &BTreeSet<u32>, programs: &Programs) -> Result<(), Atta
             let ours = programs::of(programs, direction).id;
             if found
                 .iter()
-                .any(|f| f.is_at_our_place && f.program.is_some_and(|id| id != ours && own.contains(&id)))
+                .any(|f| f.is_at_our_place && f.program.is_some_and(|id| id != ours && heirs.contains(&id)))
             {
                 put(&mut requests, ifindex, direction, programs)?;
             }

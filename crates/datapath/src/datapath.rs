@@ -1,5 +1,6 @@
 //! The data path as one thing: what is open, and what can be done with it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::os::fd::AsFd;
 use cellwall_abi::{ABI_VERSION, CONFIG_STRICT, Config, Counter, Direction, Event, Reason};
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::count::{self, Usage};
@@ -19,8 +21,9 @@ use crate::pins::Pins;
 use crate::programs::{self, Programs};
 use crate::settings::{Attach, Settings};
 use crate::tables::{Tables, failed};
+use crate::tcx::Links;
 use crate::test_run::{self, At};
-use crate::{capabilities, clock, clsact, conntrack, observe, run, sweep, tcx};
+use crate::{capabilities, clock, clsact, conntrack, observe, run, sweep};
 
 /// Events that one call hands over: a flood of drops must not hold up the loop.
 const EVENTS_AT_ONCE: usize = 1 << 14;
@@ -39,6 +42,7 @@ pub struct Datapath {
     settings: Settings,
     pins: Pins,
     programs: Programs,
+    links: RefCell<Links>,
     /// Ids of all programs that are or were pinned, older ones included.
     own: BTreeSet<u32>,
     tables: Tables,
@@ -60,26 +64,32 @@ impl std::fmt::Debug for Datapath {
 
 impl Datapath {
     /// Takes over what is pinned, and makes what is not. Programs of another version are replaced in their links,
-    /// in place; where everything is as it should be, nothing is written. At no time is anything detached from an
-    /// interface that is there.
+    /// in place, where they use the same tables; where everything is as it should be, nothing is written. At no time
+    /// is anything detached from an interface that is there.
     pub fn open(settings: &Settings) -> Result<Self, OpenError> {
         capabilities::check()?;
+        raise_file_limit();
         let pins = Pins::open(settings)?;
         let grace = Grace::new().map_err(OpenError::Grace)?;
         // Before others take their place in the pins.
-        let mut own = programs::pinned_ids(&pins)?;
+        let before = programs::all_pinned(&pins)?;
         let programs = programs::open(settings, &pins)?;
-        own.extend(programs.iter().map(|program| program.id));
+        let shared = programs::tables_of(&programs)?;
+        let heirs =
+            before.iter().filter(|p| p.tables.iter().all(|id| shared.contains(id))).map(|p| p.id).collect();
+        let own = before.iter().map(|p| p.id).chain(programs.iter().map(|p| p.id)).collect();
         let tables = Tables::open(&pins.maps)?;
         let secret = settle(&tables, settings)?;
         let features = features::probe(&tables.endpoints.try_batch(), programs[0].fd().as_fd());
         let cpus = count::possible_cpus().map_err(failed("count the CPUs of", "COUNTERS"))?;
+        let links = RefCell::new(Links::new(pins.links.clone()));
         let settings = settings.clone();
         let (plan_usage, flow_usage) = (None, None);
         let datapath = Self {
             settings,
             pins,
             programs,
+            links,
             own,
             tables,
             grace,
@@ -89,7 +99,7 @@ impl Datapath {
             plan_usage,
             flow_usage,
         };
-        datapath.adopt()?;
+        datapath.adopt(&heirs)?;
         programs::remove_others(&datapath.pins)?;
         Ok(datapath)
     }
@@ -98,9 +108,11 @@ impl Datapath {
         self.settings.attach == Attach::Auto && self.features.tcx
     }
 
-    fn adopt(&self) -> Result<(), AttachError> {
-        tcx::adopt(&self.pins.links, &self.programs)?;
-        if self.is_tcx() { Ok(()) } else { clsact::adopt(&self.own, &self.programs) }
+    /// Programs that use other tables than ours go on until [`Datapath::attach`] replaces them, which comes after a
+    /// plan: tables that are new hold nothing yet.
+    fn adopt(&self, heirs: &BTreeSet<u32>) -> Result<(), AttachError> {
+        self.links.borrow_mut().adopt(heirs, &self.programs)?;
+        if self.is_tcx() { Ok(()) } else { clsact::adopt(heirs, &self.programs) }
     }
 
     /// Key of the hash behind the ids in the tables: random, made once, and kept with them.
@@ -143,7 +155,7 @@ impl Datapath {
     /// Puts both programs on an interface, in front of all others, or takes over those that are there.
     pub fn attach(&self, ifindex: u32) -> Result<(), AttachError> {
         if self.is_tcx() {
-            tcx::attach(&self.pins.links, ifindex, &self.programs)
+            self.links.borrow_mut().attach(ifindex, &self.programs)
         } else {
             clsact::attach(ifindex, &self.own, &self.programs)
         }
@@ -151,14 +163,15 @@ impl Datapath {
 
     /// Takes both programs off; fine when they, or the interface, are gone.
     pub fn detach(&self, ifindex: u32) -> Result<(), AttachError> {
-        tcx::detach(&self.pins.links, ifindex)?;
+        self.links.borrow_mut().detach(ifindex)?;
         if self.is_tcx() { Ok(()) } else { clsact::detach(ifindex, &self.own) }
     }
 
-    /// Interfaces with both of our programs. Pins whose interface is gone are removed on the way.
+    /// Interfaces with both of our programs. On the way, pins whose interface is gone are removed, and pins that are
+    /// gone are made again.
     pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, AttachError> {
         let (kind, found) = if self.is_tcx() {
-            ("tcx", tcx::attached(&self.pins.links, &self.programs)?)
+            ("tcx", self.links.borrow_mut().attached(&self.programs)?)
         } else {
             ("clsact", clsact::attached(&self.programs)?)
         };
@@ -223,6 +236,13 @@ impl Datapath {
     pub fn test_run(&self, direction: Direction, frame: &[u8], at: At) -> Result<bool, TestRunError> {
         test_run::test_run(&self.programs, direction, frame, at)
     }
+}
+
+/// Two links of every pod are held open, and a thousand descriptors is what a process may have unless it asks for
+/// more.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Reads the row of settings, and writes it where it is not what it should be. Returns the secret.

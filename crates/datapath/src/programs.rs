@@ -139,19 +139,39 @@ pub(crate) const fn of(programs: &Programs, direction: Direction) -> &Loaded {
     &programs[direction as usize]
 }
 
-/// Ids of all programs that are pinned: those of this object and of others that some link may still run.
-pub(crate) fn pinned_ids(pins: &Pins) -> Result<BTreeSet<u32>, OpenError> {
-    let mut ids = BTreeSet::new();
+/// A program that is pinned, of this object or of another.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pub(crate) id: u32,
+    /// Ids of the tables that it uses.
+    pub(crate) tables: Vec<u32>,
+}
+
+/// All programs that are pinned: some link may still run them.
+pub(crate) fn all_pinned(pins: &Pins) -> Result<Vec<Pinned>, OpenError> {
+    let mut all = Vec::new();
     for folder in pins::names(&pins.programs).map_err(file("list", &pins.programs))? {
         for path in NAMES.map(|name| pins.programs.join(&folder).join(name)) {
             match sys::open_pinned(&path) {
                 Ok(fd) => {
-                    ids.insert(sys::program_info(fd.as_fd()).map_err(file("look at", &path))?.0.id);
+                    let (info, tables) = sys::program_info(fd.as_fd()).map_err(file("look at", &path))?;
+                    all.push(Pinned { id: info.id, tables });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(file("open", &path)(error)),
             }
         }
+    }
+    Ok(all)
+}
+
+/// Ids of the tables that both programs use together.
+pub(crate) fn tables_of(programs: &Programs) -> Result<BTreeSet<u32>, OpenError> {
+    let mut ids = BTreeSet::new();
+    for (loaded, name) in programs.iter().zip(NAMES) {
+        let (_, tables) =
+            sys::program_info(loaded.fd().as_fd()).map_err(file("look at the program", Path::new(name)))?;
+        ids.extend(tables);
     }
     Ok(ids)
 }

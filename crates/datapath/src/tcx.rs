@@ -1,6 +1,6 @@
 //! Programs at tcx: pinned links, replaced in place, first in the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use cellwall_abi::Direction;
+use tracing::warn;
 
 use crate::error::AttachError;
 use crate::pins;
@@ -40,37 +41,121 @@ fn failed(step: &'static str, ifindex: u32) -> impl FnOnce(io::Error) -> AttachE
     move |source| AttachError { step, ifindex, source }
 }
 
-/// Goes through the links that are pinned: one that runs another program gets ours, in place; one whose interface
-/// is gone goes, too. Where everything is as it should be, nothing is written.
-pub(crate) fn adopt(links: &Path, programs: &Programs) -> Result<(), AttachError> {
-    for (ifindex, direction) in pinned(links)? {
-        let Some(link) = take(links, ifindex, direction)? else { continue };
-        replace(&link, ifindex, direction, programs)?;
-    }
-    Ok(())
+/// The links, pinned and held: where the pins vanish, a link lives as long as its descriptor, and is pinned again.
+#[derive(Debug)]
+pub(crate) struct Links {
+    folder: PathBuf,
+    held: BTreeMap<(u32, Direction), OwnedFd>,
 }
 
-/// Interfaces and directions of all pins.
-fn pinned(links: &Path) -> Result<Vec<(u32, Direction)>, AttachError> {
-    let names = pins::names(links).map_err(failed("list the links of", 0))?;
-    Ok(names.iter().filter_map(|name| parse(name)).collect())
-}
-
-/// The pinned link at an interface. One that is not at that interface any more is taken off and its pin removed:
-/// the interface is gone, or in another network namespace.
-fn take(links: &Path, ifindex: u32, direction: Direction) -> Result<Option<OwnedFd>, AttachError> {
-    let path = path(links, ifindex, direction);
-    let link = match sys::open_pinned(&path) {
-        Ok(link) => link,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("open the link of", ifindex)(error)),
-    };
-    let info = sys::link_info(link.as_fd()).map_err(failed("look at the link of", ifindex))?;
-    if info.ifindex == ifindex && info.attach_type == attach_type(direction) {
-        return Ok(Some(link));
+impl Links {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, held: BTreeMap::new() }
     }
-    drop_link(&link, &path).map_err(failed("remove the old link of", ifindex))?;
-    Ok(None)
+
+    /// Goes through the links that are pinned: one that runs one of `heirs` gets our program, in place; one whose
+    /// interface is gone goes, too. Where everything is as it should be, nothing is written.
+    pub(crate) fn adopt(&mut self, heirs: &BTreeSet<u32>, programs: &Programs) -> Result<(), AttachError> {
+        for (ifindex, direction) in self.all()? {
+            if let Some((link, running)) = self.take(ifindex, direction)?
+                && heirs.contains(&running)
+            {
+                replace(link, running, ifindex, direction, programs)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Interfaces and directions of all links.
+    fn all(&self) -> Result<BTreeSet<(u32, Direction)>, AttachError> {
+        let names = match pins::names(&self.folder) {
+            // Somebody removed the folder, or what it is mounted on.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.map_err(failed("list the links of", 0))?,
+        };
+        Ok(names.iter().filter_map(|name| parse(name)).chain(self.held.keys().copied()).collect())
+    }
+
+    /// The link at an interface, and the id of the program that it runs. One that is not at that interface any more
+    /// is taken off and its pin removed: the interface is gone, or in another network namespace.
+    fn take(&mut self, ifindex: u32, direction: Direction) -> Result<Option<(&OwnedFd, u32)>, AttachError> {
+        let path = path(&self.folder, ifindex, direction);
+        match sys::open_pinned(&path) {
+            Ok(link) => {
+                self.held.insert((ifindex, direction), link);
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("open the link of", ifindex)(error));
+            }
+            Err(_) => {}
+        }
+        let Some(link) = self.held.remove(&(ifindex, direction)) else { return Ok(None) };
+        let info = sys::link_info(link.as_fd()).map_err(failed("look at the link of", ifindex))?;
+        if info.ifindex != ifindex || info.attach_type != attach_type(direction) {
+            drop_link(&link, &path).map_err(failed("remove the old link of", ifindex))?;
+            return Ok(None);
+        }
+        if !path.exists() {
+            match sys::pin(link.as_fd(), &path) {
+                Ok(()) => warn!(ifindex, "the pin of a link was gone; it is there again"),
+                Err(error) => warn!(ifindex, "the pin of a link is gone and cannot be made: {error}"),
+            }
+        }
+        let link = self.held.entry((ifindex, direction)).insert_entry(link).into_mut();
+        Ok(Some((link, info.program_id)))
+    }
+
+    /// Puts both programs on an interface, in front of all others, or takes over the links that are there.
+    pub(crate) fn attach(&mut self, ifindex: u32, programs: &Programs) -> Result<(), AttachError> {
+        for direction in Direction::ALL {
+            if let Some((link, running)) = self.take(ifindex, direction)? {
+                replace(link, running, ifindex, direction, programs)?;
+                continue;
+            }
+            let program = programs::of(programs, direction);
+            let link = attach_in_front(program, ifindex, attach_type(direction))
+                .map_err(failed("attach to", ifindex))?;
+            // Not pinned, the link would end with this process.
+            sys::pin(link.as_fd(), &path(&self.folder, ifindex, direction))
+                .map_err(failed("pin the link of", ifindex))?;
+            self.held.insert((ifindex, direction), link);
+        }
+        Ok(())
+    }
+
+    /// Takes both programs off; fine when they or the interface are gone.
+    pub(crate) fn detach(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        for direction in Direction::ALL {
+            if self.take(ifindex, direction)?.is_none() {
+                continue;
+            }
+            if let Some(link) = self.held.remove(&(ifindex, direction)) {
+                let path = path(&self.folder, ifindex, direction);
+                drop_link(&link, &path).map_err(failed("detach from", ifindex))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Interfaces with both of our programs, and whether they are first in both directions.
+    pub(crate) fn attached(&mut self, programs: &Programs) -> Result<BTreeMap<u32, bool>, AttachError> {
+        let mut found: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
+        for (ifindex, direction) in self.all()? {
+            let Some((_, running)) = self.take(ifindex, direction)? else { continue };
+            let ours = programs::of(programs, direction).id;
+            let chain = match sys::tcx_programs(ifindex, attach_type(direction)) {
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
+                chain => chain.map_err(failed("list the programs of", ifindex))?,
+            };
+            if running == ours && chain.contains(&ours) {
+                found.entry(ifindex).or_default().push(chain.first() == Some(&ours));
+            }
+        }
+        let both = |(ifindex, first): (u32, Vec<bool>)| {
+            (first.len() == 2).then(|| (ifindex, first.iter().all(|f| *f)))
+        };
+        Ok(found.into_iter().filter_map(both).collect())
+    }
 }
 
 fn drop_link(link: &OwnedFd, path: &Path) -> io::Result<()> {
@@ -82,35 +167,19 @@ fn drop_link(link: &OwnedFd, path: &Path) -> io::Result<()> {
     pins::remove(path)
 }
 
+/// Every packet sees the program that ran or ours.
 fn replace(
     link: &OwnedFd,
+    running: u32,
     ifindex: u32,
     direction: Direction,
     programs: &Programs,
 ) -> Result<(), AttachError> {
     let ours = programs::of(programs, direction);
-    let info = sys::link_info(link.as_fd()).map_err(failed("look at the link of", ifindex))?;
-    if info.program_id == ours.id {
+    if running == ours.id {
         return Ok(());
     }
     sys::link_update(link.as_fd(), ours.fd().as_fd()).map_err(failed("replace the program of", ifindex))
-}
-
-/// Puts both programs on an interface, in front of all others, or takes over the links that are there.
-pub(crate) fn attach(links: &Path, ifindex: u32, programs: &Programs) -> Result<(), AttachError> {
-    for direction in Direction::ALL {
-        if let Some(link) = take(links, ifindex, direction)? {
-            replace(&link, ifindex, direction, programs)?;
-            continue;
-        }
-        let program = programs::of(programs, direction);
-        let link = attach_in_front(program, ifindex, attach_type(direction))
-            .map_err(failed("attach to", ifindex))?;
-        // Not pinned, the link would end with this process.
-        sys::pin(link.as_fd(), &path(links, ifindex, direction))
-            .map_err(failed("pin the link of", ifindex))?;
-    }
-    Ok(())
 }
 
 /// The kernel refuses a program that is there already. When its pin is gone, the link is going: the kernel ends it
@@ -123,39 +192,6 @@ fn attach_in_front(program: &Loaded, ifindex: u32, attach_type: u32) -> io::Resu
         }
     }
     sys::tcx_attach(program.fd().as_fd(), ifindex, attach_type)
-}
-
-/// Takes both programs off; fine when they or the interface are gone.
-pub(crate) fn detach(links: &Path, ifindex: u32) -> Result<(), AttachError> {
-    for direction in Direction::ALL {
-        let path = path(links, ifindex, direction);
-        match sys::open_pinned(&path) {
-            Ok(link) => drop_link(&link, &path).map_err(failed("detach from", ifindex))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("open the link of", ifindex)(error)),
-        }
-    }
-    Ok(())
-}
-
-/// Interfaces with both of our programs, and whether they are first in both directions.
-pub(crate) fn attached(links: &Path, programs: &Programs) -> Result<BTreeMap<u32, bool>, AttachError> {
-    let mut found: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
-    for (ifindex, direction) in pinned(links)? {
-        let Some(link) = take(links, ifindex, direction)? else { continue };
-        let info = sys::link_info(link.as_fd()).map_err(failed("look at the link of", ifindex))?;
-        let ours = programs::of(programs, direction).id;
-        let chain = match sys::tcx_programs(ifindex, attach_type(direction)) {
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
-            chain => chain.map_err(failed("list the programs of", ifindex))?,
-        };
-        if info.program_id == ours && chain.contains(&ours) {
-            found.entry(ifindex).or_default().push(chain.first() == Some(&ours));
-        }
-    }
-    let both =
-        |(ifindex, first): (u32, Vec<bool>)| (first.len() == 2).then(|| (ifindex, first.iter().all(|f| *f)));
-    Ok(found.into_iter().filter_map(both).collect())
 }
 
 #[cfg(test)]

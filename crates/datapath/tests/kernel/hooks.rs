@@ -32,13 +32,38 @@ fn ours_is_first_whoever_was_there_before() {
 }
 
 #[test]
+fn a_pin_that_is_gone_is_made_again_and_nothing_is_detached() {
+    place("hooks", |place| {
+        let pod = place.net.pod().expect("a pod");
+        let datapath = open(&place.settings);
+        datapath.attach(pod.ifindex).expect("an interface");
+        for pin in fs::read_dir(place.pins("links")).expect("a folder") {
+            fs::remove_file(pin.expect("an entry").path()).expect("a pin");
+        }
+        let hook = Attached { kind: "tcx", first: true };
+        assert_eq!(datapath.attached().expect("links")[&pod.ifindex], hook);
+        assert_eq!(count(place, "links"), 2);
+        // With their folder: the links go on without pins.
+        let aside = place.settings.folder().join("aside");
+        fs::rename(place.pins("links"), &aside).expect("a folder");
+        assert_eq!(datapath.attached().expect("links")[&pod.ifindex], hook);
+        fs::rename(&aside, place.pins("links")).expect("a folder");
+        drop(datapath);
+        assert_eq!(open(&place.settings).attached().expect("links")[&pod.ifindex], hook);
+    });
+}
+
+#[test]
 fn half_a_hook_is_none() {
     place("hooks", |place| {
         let pod = place.net.pod().expect("a pod");
         let datapath = open(&place.settings);
         datapath.attach(pod.ifindex).expect("an interface");
+        drop(datapath);
         fs::remove_file(place.pins(&format!("links/{}-ingress", pod.ifindex))).expect("a pin");
+        let datapath = open(&place.settings);
         assert!(datapath.attached().expect("links").is_empty());
+        // The kernel may still be ending the other link.
         datapath.attach(pod.ifindex).expect("it is put there again");
         assert_eq!(datapath.attached().expect("links").len(), 1);
     });
@@ -95,7 +120,7 @@ fn without_tcx_a_filter_does() {
         drop(first);
 
         // The filter stays, and gets the programs of the next version in place.
-        fs::remove_file(place.pins("maps/POLICY")).expect("a pin");
+        place.forget_programs();
         let second = open(&place.settings);
         assert_eq!(second.attached().expect("filters")[&pod.ifindex], hook);
         second.attach(pod.ifindex).expect("it is attached");

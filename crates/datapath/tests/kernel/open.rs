@@ -105,16 +105,7 @@ fn a_new_program_takes_the_place_of_the_old_in_its_link() {
         drop(first);
         let links = files(&place.pins("links"));
         assert_eq!(links.len(), 2);
-        // As after an update: the programs of this object are not there yet.
-        for folder in fs::read_dir(place.pins("progs")).expect("a folder") {
-            let folder = folder.expect("an entry").path();
-            let old = folder.with_file_name("old");
-            fs::create_dir(&old).expect("a BPF file system");
-            for name in ["to_pod", "from_pod"] {
-                fs::rename(folder.join(name), old.join(name)).expect("a pin");
-            }
-            fs::remove_dir(folder).expect("it is empty");
-        }
+        place.forget_programs();
         let second = open(&place.settings);
         assert_ne!(second.program_ids(), programs);
         assert_eq!(second.secret(), secret);
@@ -158,18 +149,6 @@ fn a_table_of_another_kind_is_named() {
             }
             other => panic!("{other:?}"),
         }
-    });
-}
-
-#[test]
-fn a_table_that_is_gone_is_made_anew_and_used() {
-    place("tables", |place| {
-        let first = open(&place.settings);
-        let programs = first.program_ids();
-        drop(first);
-        fs::remove_file(place.pins("maps/POLICY")).expect("a pin");
-        let second = open(&place.settings);
-        assert_ne!(second.program_ids(), programs, "programs that use another table are not ours");
     });
 }
 

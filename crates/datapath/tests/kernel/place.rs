@@ -24,6 +24,19 @@ impl Place {
     pub(crate) fn pins(&self, kind: &str) -> PathBuf {
         self.settings.folder().join(kind)
     }
+
+    /// As after an update: the programs of this object are not there yet, those of another are.
+    pub(crate) fn forget_programs(&self) {
+        for folder in std::fs::read_dir(self.pins("progs")).expect("a folder") {
+            let folder = folder.expect("an entry").path();
+            let old = folder.with_file_name("old");
+            std::fs::create_dir(&old).expect("a BPF file system");
+            for name in ["to_pod", "from_pod"] {
+                std::fs::rename(folder.join(name), old.join(name)).expect("a pin");
+            }
+            std::fs::remove_dir(folder).expect("it is empty");
+        }
+    }
 }
 
 /// Runs `body` in a place of its own; nothing of it is left afterwards, however it ends. Does nothing, and says so,

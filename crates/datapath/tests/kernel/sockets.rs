@@ -304,3 +304,36 @@ fn a_filter_enforces_as_a_link_does() {
         assert_eq!(open.recv_from(&mut [0; 16]).expect("allowed").1, friend.local_addr().expect("bound"));
     });
 }
+
+#[test]
+fn tables_that_were_lost_are_not_live_before_they_are_written() {
+    place("lost", |place| {
+        let Scene { world, server, friend, stranger } = scene(place);
+        drop(world);
+        std::fs::remove_file(place.pins("maps/POLICY")).expect("a pin");
+        // Opened again, and nothing planned yet: the programs that run still have what they had.
+        let mut world = World::new(place);
+        assert!(world.datapath.attached().expect("links").is_empty(), "other programs run than ours");
+        let address = server.addresses()[0];
+        let open = bind(&server, address, PORT);
+        let exchange = |world: &World, what: &str| {
+            // Other ports each time: policy is asked.
+            let [from, denied] = [&friend, &stranger].map(|pod| bind(pod, pod.addresses()[0], 0));
+            from.send_to(b"ask", (address, PORT)).expect("a route");
+            assert_eq!(open.recv_from(&mut [0; 16]).expect(what).1, from.local_addr().expect("bound"));
+            let before = world.drops();
+            denied.send_to(b"ask", (address, PORT)).expect("a route");
+            until(what, || world.drops() > before);
+            assert!(is_silent(&open), "{what}");
+        };
+        exchange(&world, "before the plan");
+        for (name, pod) in [("server", &server), ("friend", &friend), ("stranger", &stranger)] {
+            world.pod(name, pod);
+        }
+        let rules = vec![allow(vec![pods("friend")], &[(Protocol::UDP, PORT)])];
+        world.policy("p", "server", Direction::Ingress, rules);
+        world.converge();
+        assert_eq!(world.datapath.attached().expect("links").len(), 3);
+        exchange(&world, "after the plan");
+    });
+}

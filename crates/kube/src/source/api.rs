@@ -61,7 +61,7 @@ pub async fn api(client: Client, events: mpsc::Sender<SourceEvent>) -> Result<()
     }
 }
 
-/// Lists and watches one kind; every failure is told, and followed by a delay that grows to some ten seconds: a third
+/// Lists and watches one kind; every failure is told, and followed by a delay that grows to ten or twenty seconds: a third
 /// of client-go's, since what is not known here is not enforced.
 async fn follow<const KIND: usize>(client: &Client, events: &Events) -> Result<Infallible, Closed> {
     let resource = Resource::<KIND> { client, api: Api::all(client.clone()), events };

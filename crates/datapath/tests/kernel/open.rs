@@ -175,3 +175,23 @@ fn only_one_acts_and_only_on_a_bpf_file_system() {
         }
     });
 }
+
+/// The kernel follows at most this many instructions of a program.
+const VERIFIER_LIMIT: u32 = 1_000_000;
+
+#[test]
+fn the_verifier_has_room() {
+    place("verifier", |place| {
+        drop(open(&place.settings));
+        for (path, _) in files(&place.pins("progs")) {
+            let Ok(info) = aya::programs::ProgramInfo::from_pin(&path) else { continue };
+            let followed = info.verified_instruction_count().expect("the kernel says");
+            println!("{}: {followed} instructions followed", path.display());
+            assert!(
+                followed < VERIFIER_LIMIT * 3 / 4,
+                "{}: {followed} leave no room for other kernels",
+                path.display()
+            );
+        }
+    });
+}

@@ -270,7 +270,7 @@ async fn a_watch_that_falls_behind_is_listed_again_at_once() {
         let event = events.recv().await.expect("the source never ends by itself");
         match event {
             SourceEvent::Failed(Kind::Pod, why) if why.contains("too old") => {
-                fell_behind = Some(Instant::now())
+                fell_behind = Some(Instant::now());
             }
             SourceEvent::Change(Change::Listed(Kind::Pod, _)) if fell_behind.is_some() => break,
             _ => {}

@@ -79,7 +79,7 @@ fn run() -> Result<()> {
     let screen = Screen::default();
     let world = World::new().context("cannot set up the pods")?;
     screen.title("Cellwall: who may talk to whom, enforced on the node");
-    screen.text(
+    screen::text(
         "Four pods on one node. Each is a network namespace behind a veth pair, as on a real node. The objects\n\
          are the manifests in examples/; the agent reads them from a folder instead of from an API server. All\n\
          packets are real: each cell below is a TCP connection over IPv4 and one over IPv6.",
@@ -92,7 +92,7 @@ fn run() -> Result<()> {
     edit(&screen, &world)?;
     answers(&screen, &agent)?;
     screen.title("Done. Everything it made is gone.");
-    screen.text(
+    screen::text(
         "Next: the policies in examples/ can be edited; `make cluster` starts a real Kubernetes to try with.",
     );
     Ok(())
@@ -101,7 +101,7 @@ fn run() -> Result<()> {
 fn no_policy(screen: &Screen, world: &World) -> Result<()> {
     screen.step(1, "No policy: everybody reaches everybody");
     let matrix = Matrix::measure(world);
-    screen.print(&matrix.table(screen));
+    screen::print(&matrix.table(screen));
     let open = matrix.rows().all(|(_, row)| !row.contains(['✗', '?']));
     ensure!(open, "without a policy every connection must succeed");
     Ok(())
@@ -111,12 +111,12 @@ fn policies(screen: &Screen, world: &World, agent: &Agent) -> Result<()> {
     let names = world.copy_policies()?;
     screen.step(2, &format!("{} policies are put into the folder", names.len()));
     for (file, says) in &names {
-        screen.text(&format!("  {file:<25} {says}"));
+        screen::text(&format!("  {file:<25} {says}"));
     }
     agent.until_ready(names.len(), PATIENCE)?;
     let matrix = Matrix::measure(world);
-    screen.print(&matrix.table(screen));
-    screen.text(
+    screen::print(&matrix.table(screen));
+    screen::text(
         "A pod's own node always reaches it: that is how the kubelet probes. Dropped packets get no answer at all.",
     );
     for ((who, row), (name, meant)) in matrix.rows().zip(MEANT) {
@@ -130,7 +130,7 @@ fn edit(screen: &Screen, world: &World) -> Result<()> {
     let (from, to) = ("{app: api}", "{app: nobody}");
     let heartbeat = Heartbeat::over(world.connect("shop/api", "shop/db", "postgres")?)?;
     heartbeat.until_answered_after(Instant::now(), PATIENCE)?;
-    screen.text("  shop/api is connected to shop/db:5432 and gets an answer every few milliseconds.");
+    screen::text("  shop/api is connected to shop/db:5432 and gets an answer every few milliseconds.");
 
     let saved = world.edit("policy-db.yaml", from, to)?;
     screen.change("policy-db.yaml", from, to);
@@ -156,7 +156,7 @@ fn answers(screen: &Screen, agent: &Agent) -> Result<()> {
     screen.step(4, "The agent is asked, over gRPC on its unix socket");
     for (command, note) in ANSWERS {
         screen.command(&format!("cellwall {command}"));
-        screen.indented(&agent.ask(&[command])?);
+        screen::indented(&agent.ask(&[command])?);
         screen.note(note);
     }
     Ok(())

@@ -21,17 +21,9 @@ impl Screen {
         println!("\n{}", self.paint("1;36", &format!("[{number}] {text}")));
     }
 
-    pub(super) fn text(&self, text: &str) {
-        println!("{text}");
-    }
-
-    pub(super) fn print(&self, block: &str) {
-        print!("\n{block}");
-    }
-
     /// What was changed in a file.
     pub(super) fn change(&self, file: &str, old: &str, new: &str) {
-        println!("\n  examples/{file}:  {}  ->  {}", self.paint("31", old), self.paint("32", new));
+        println!("\n  {file}:  {}  ->  {}", self.paint("31", old), self.paint("32", new));
     }
 
     pub(super) fn result(&self, text: &str) {
@@ -40,12 +32,6 @@ impl Screen {
 
     pub(super) fn command(&self, text: &str) {
         println!("\n  {}", self.paint("1", &format!("$ {text}")));
-    }
-
-    pub(super) fn indented(&self, text: &str) {
-        for line in text.lines() {
-            println!("{}", format!("    {line}").trim_end());
-        }
     }
 
     /// Beside an answer.
@@ -63,5 +49,22 @@ impl Screen {
 
     fn paint(&self, colour: &str, text: &str) -> String {
         if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Lines as they are.
+pub(super) fn text(text: &str) {
+    println!("{text}");
+}
+
+/// Several lines, set apart.
+pub(super) fn print(block: &str) {
+    print!("\n{block}");
+}
+
+/// What a command answered.
+pub(super) fn indented(text: &str) {
+    for line in text.lines() {
+        println!("{}", format!("    {line}").trim_end());
     }
 }

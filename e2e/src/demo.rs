@@ -24,7 +24,7 @@ use crate::heartbeat::Heartbeat;
 /// The argument with which the demo runs itself in its own namespaces.
 const INSIDE: &str = "inside";
 /// How long a step may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Who reaches whom under the policies of `examples/`: a row for each one that connects, a column for each port in
 /// the order of `examples/pods.yaml`. Written by hand from the policies' text.

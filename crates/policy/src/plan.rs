@@ -24,6 +24,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use op::Op;
+pub use records::taken_over;
 
 use crate::wanted::{Observed, Wanted};
 use records::Records;

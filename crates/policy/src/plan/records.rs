@@ -1,6 +1,7 @@
 //! What the record of every endpoint should be, and since when what it says holds.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::IpAddr;
 
 use cellwall_abi::{ENDPOINT_IDENTIFIED, EndpointRecord, PolicyEntry, PolicyKey};
 
@@ -66,15 +67,38 @@ fn says_the_same(live: &EndpointRecord, wanted: &EndpointRecord) -> bool {
         == EndpointRecord { since: 0, midflow_until: 0, ..*wanted }
 }
 
+fn is_identified(record: &EndpointRecord) -> bool {
+    record.flags & ENDPOINT_IDENTIFIED != 0
+}
+
 /// A pod is taken over once: when it is first identified, if its interface was there before.
+fn is_taken_over(endpoint: &WantedEndpoint, live: Option<&EndpointRecord>) -> bool {
+    endpoint.preexisting && is_identified(&endpoint.record) && !live.is_some_and(is_identified)
+}
+
 fn midflow_until(endpoint: &WantedEndpoint, live: Option<&EndpointRecord>, now: u32) -> u32 {
-    let identified = |record: &EndpointRecord| record.flags & ENDPOINT_IDENTIFIED != 0;
     match live {
-        Some(live) if identified(live) => live.midflow_until,
         // 0 means never.
-        _ if identified(&endpoint.record) && endpoint.preexisting => now.wrapping_add(TAKE_OVER_TICKS).max(1),
+        _ if is_taken_over(endpoint, live) => now.wrapping_add(TAKE_OVER_TICKS).max(1),
+        Some(live) if is_identified(live) => live.midflow_until,
         _ => 0,
     }
+}
+
+/// Addresses of the pods that the plan from `observed` to `wanted` takes over, each with its interface index: pods that
+/// were running before their interface is first enforced. Their connections are to be imported before the plan is run.
+pub fn taken_over(wanted: &Wanted, observed: &Observed) -> BTreeMap<IpAddr, u32> {
+    let bank = observed.live.bank();
+    let mut pods = BTreeMap::new();
+    for (ifindex, endpoint) in &wanted.endpoints {
+        let live = observed.endpoints.get(ifindex).map(|slot| record(observed, *slot, bank));
+        if is_taken_over(endpoint, live.as_ref()) {
+            let EndpointRecord { address4, address6, .. } = endpoint.record;
+            let known = [IpAddr::from(address4), IpAddr::from(address6)];
+            pods.extend(known.into_iter().filter(|a| !a.is_unspecified()).map(|address| (address, *ifindex)));
+        }
+    }
+    pods
 }
 
 /// Which images answer otherwise than before to some address: only then must connections be judged again.

@@ -8,10 +8,10 @@ use crate::rig::{FLOWS, Rig, Run};
 use crate::traffic::{self, Stop, Tally};
 use crate::{ready, world::SOON};
 
-const EDITS: usize = 200;
+const EDITS: usize = 102;
 
 #[test]
-fn hundreds_of_edits_cut_what_becomes_denied_and_nothing_else() {
+fn edits_cut_what_becomes_denied_and_nothing_else() {
     let Some(rig) = Rig::new("edits") else { return };
     let world = &rig.world;
     let _agent = world.agent(&[]);

@@ -1,10 +1,16 @@
 //! What a change of policy does to live connections.
 
-use cellwall_abi::{CLASS_UNKNOWN_POD, ClassPair, Live, Reason};
+use std::net::IpAddr;
+
+use cellwall_abi::{
+    Be16, CLASS_UNKNOWN_POD, CONN_ESTABLISHED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_REPLIED, ClassPair,
+    Conn, Family, Live, Reason, V4, V6,
+};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
+use cellwall_testkit::frame::{CLIENT_PORT, pod_mac};
 use cellwall_verdict::header::{ACK, FIN, RST, SYN};
 
-use crate::world::World;
+use crate::world::{POD, RULES, World};
 
 fn live(world: &World) -> Flow {
     let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
@@ -91,6 +97,71 @@ fn running_connections_are_taken_over_for_a_while() {
         let late = world.friend(Direction::Egress, Protocol::TCP, 443);
         world.memory.forget();
         assert!(world.segment(&late, false, ACK).reason.is_drop(), "the time is over");
+    }
+}
+
+/// An answered connection that nobody here saw, as it is taken over from nf_conntrack.
+fn take_over(world: &World, flow: &Flow) {
+    let (flags, ports) = match flow.direction {
+        Direction::Egress => (CONN_OPENED_BY_POD, (CLIENT_PORT, flow.port)),
+        Direction::Ingress => (0, (flow.port, CLIENT_PORT)),
+    };
+    let conn = Conn {
+        seen: world.memory.tick,
+        state: CONN_REPLIED | CONN_ESTABLISHED,
+        flags: flags | CONN_MIDFLOW,
+        ..Conn::default()
+    };
+    let (ports, protocol) = ((Be16::new(ports.0), Be16::new(ports.1)), flow.protocol.0);
+    match (flow.local, flow.remote) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => {
+            let key = V4::flow_key(POD, (local.into(), remote.into()), ports, protocol);
+            world.memory.four.put(key, conn, true);
+        }
+        (IpAddr::V6(local), IpAddr::V6(remote)) => {
+            let key = V6::flow_key(POD, (local.into(), remote.into()), ports, protocol);
+            world.memory.six.put(key, conn, true);
+        }
+        _ => unreachable!("a flow has one family"),
+    }
+}
+
+#[test]
+fn a_connection_from_before_the_programs_is_judged_at_its_next_packet() {
+    for mut world in World::both() {
+        for (direction, protocol, port) in [
+            (Direction::Ingress, Protocol::TCP, 80),
+            (Direction::Ingress, Protocol::UDP, 53),
+            (Direction::Egress, Protocol::TCP, 443),
+            (Direction::Egress, Protocol::UDP, 53),
+        ] {
+            let next = |world: &World, flow: &Flow, from_opener: bool| match (protocol, from_opener) {
+                (Protocol::TCP, _) => world.segment(flow, from_opener, ACK),
+                (_, true) => world.open(flow),
+                (_, false) => world.answer(flow),
+            };
+            let allowed = world.friend(direction, protocol, port);
+            assert!(next(&world, &allowed, false).reason.is_drop(), "an answer to nothing");
+            take_over(&world, &allowed);
+            for from_opener in [false, true, false] {
+                assert_eq!(next(&world, &allowed, from_opener).reason, Reason::Established);
+            }
+            let conn = [
+                world.memory.four.flows().iter().map(|(_, conn)| *conn).collect::<Vec<_>>(),
+                world.memory.six.flows().iter().map(|(_, conn)| *conn).collect(),
+            ]
+            .concat()[0];
+            assert_eq!((conn.revision, conn.mac, conn.rule), (4, pod_mac(), RULES[direction as usize]));
+            world.memory.forget();
+
+            let denied = world.stranger(direction, protocol, port);
+            for from_opener in [false, true] {
+                take_over(&world, &denied);
+                assert_eq!(next(&world, &denied, from_opener).reason, Reason::Revoked);
+                assert_eq!(world.connections(), (0, 0));
+                assert!(next(&world, &denied, from_opener).reason.is_drop(), "and stays cut");
+            }
+        }
     }
 }
 

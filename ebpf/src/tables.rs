@@ -6,9 +6,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use cellwall_abi::{
-    Addr6, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6,
-    Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue, TICK_SHIFT, V4, V6,
-    record_index, tables as t,
+    Addr6, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, ClassPair, Config, Conn, EndpointRecord, FlowKey4,
+    FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
+    TICK_SHIFT, V4, V6, record_index, tables as t,
 };
 use cellwall_verdict::Tables;
 
@@ -30,11 +30,14 @@ static ADDRESSES6: HashMap<Addr6, u32> = HashMap::with_max_entries(t::ADDRESSES6
 #[map]
 static CLASSES: Array<ClassPair> = Array::with_max_entries(t::CLASSES.capacity, 0);
 #[map]
-static PREFIXES4: LpmTrie<Be32, ClassPair> = LpmTrie::with_max_entries(t::PREFIXES4.capacity, BPF_F_NO_PREALLOC);
+static PREFIXES4: LpmTrie<Be32, ClassPair> =
+    LpmTrie::with_max_entries(t::PREFIXES4.capacity, BPF_F_NO_PREALLOC);
 #[map]
-static PREFIXES6: LpmTrie<Addr6, ClassPair> = LpmTrie::with_max_entries(t::PREFIXES6.capacity, BPF_F_NO_PREALLOC);
+static PREFIXES6: LpmTrie<Addr6, ClassPair> =
+    LpmTrie::with_max_entries(t::PREFIXES6.capacity, BPF_F_NO_PREALLOC);
 #[map]
-static POLICY: HashMap<PolicyKey, PolicyEntry> = HashMap::with_max_entries(t::POLICY.capacity, BPF_F_NO_PREALLOC);
+static POLICY: HashMap<PolicyKey, PolicyEntry> =
+    HashMap::with_max_entries(t::POLICY.capacity, BPF_F_NO_PREALLOC);
 #[map]
 static PORTS: LpmTrie<PortKey, PortValue> = LpmTrie::with_max_entries(t::PORTS.capacity, BPF_F_NO_PREALLOC);
 #[map]
@@ -46,9 +49,11 @@ static FLOWS4: HashMap<FlowKey4, Conn> = HashMap::with_max_entries(t::FLOWS4.cap
 #[map]
 static FLOWS6: HashMap<FlowKey6, Conn> = HashMap::with_max_entries(t::FLOWS6.capacity, 0);
 #[map]
-static FRAGMENTS4: LruHashMap<FragmentKey4, Fragment> = LruHashMap::with_max_entries(t::FRAGMENTS4.capacity, 0);
+static FRAGMENTS4: LruHashMap<FragmentKey4, Fragment> =
+    LruHashMap::with_max_entries(t::FRAGMENTS4.capacity, 0);
 #[map]
-static FRAGMENTS6: LruHashMap<FragmentKey6, Fragment> = LruHashMap::with_max_entries(t::FRAGMENTS6.capacity, 0);
+static FRAGMENTS6: LruHashMap<FragmentKey6, Fragment> =
+    LruHashMap::with_max_entries(t::FRAGMENTS6.capacity, 0);
 
 /// The maps of this object.
 pub struct Maps;

@@ -163,7 +163,7 @@ pub struct NodeStatus {
     /// How many problems there are.
     #[prost(uint32, tag = "12")]
     pub problem_count: u32,
-    /// What became of packets, for each reason and direction that occurred.
+    /// What became of packets, for every reason and direction; most are zero.
     #[prost(message, repeated, tag = "13")]
     pub counters: ::prost::alloc::vec::Vec<Counter>,
     /// Pods of this node that are not enforced, each with its reason.

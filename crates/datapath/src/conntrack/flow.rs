@@ -124,9 +124,12 @@ mod tests {
         }
     }
 
+    /// What it is, the original and the reply direction, and what pods see of it.
+    type Case = (&'static str, [&'static str; 2], [&'static str; 2], &'static [&'static str]);
+
     #[test]
     fn each_pod_sees_its_side_of_every_translation() {
-        let cases: [(&str, [&str; 2], [&str; 2], &[&str]); 9] = [
+        let cases: [Case; 9] = [
             (
                 "between pods",
                 ["10.0.0.2:4000", "10.0.0.3:80"],

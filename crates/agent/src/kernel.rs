@@ -2,9 +2,10 @@
 //! for some milliseconds; the loop runs on a thread of its own.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use cellwall_abi::{Counter, Direction, Event, Reason};
-use cellwall_datapath::{AttachError, Features, RunError, TableError};
+use cellwall_datapath::{AttachError, Features, ImportError, RunError, TableError};
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 
@@ -45,6 +46,9 @@ pub trait Kernel {
     fn observe(&mut self) -> Result<Observed, TableError>;
     /// Performs the writes in order; an error leaves the rest undone.
     fn run_all(&mut self, ops: &[Op]) -> Result<(), RunError>;
+    /// Takes over the running connections of pods (address to interface index) that are about to be enforced for the
+    /// first time; how many.
+    fn import(&mut self, pods: &BTreeMap<IpAddr, u32>) -> Result<usize, ImportError>;
     /// Where our programs are, by interface index.
     fn attached(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError>;
     /// Puts both programs on an interface, or takes over those that are there.

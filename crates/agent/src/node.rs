@@ -82,6 +82,8 @@ pub struct Node<K> {
     pub(crate) hooks: BTreeMap<u32, Hook>,
     pub(crate) attach_errors: BTreeMap<u32, String>,
     attach_retry: Retry,
+    /// It was said that running connections cannot be taken over.
+    import_failed: bool,
     /// Tables that were not what was written when they were last read back.
     pub(crate) drift: Vec<&'static str>,
     pub(crate) counters: Vec<Count>,
@@ -114,6 +116,7 @@ impl<K: Kernel> Node<K> {
             hooks: BTreeMap::new(),
             attach_errors: BTreeMap::new(),
             attach_retry: Retry::default(),
+            import_failed: false,
             drift: Vec::new(),
             counters: Vec::new(),
             usage: Vec::new(),

@@ -1,9 +1,12 @@
 //! The kernel itself.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use cellwall_abi::Event;
-use cellwall_datapath::{AttachError, Attached, Datapath, Features, RunError, TableError, now_tick};
+use cellwall_datapath::{
+    AttachError, Attached, Datapath, Features, ImportError, RunError, TableError, now_tick,
+};
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 
@@ -28,6 +31,10 @@ impl Kernel for Datapath {
 
     fn run_all(&mut self, ops: &[Op]) -> Result<(), RunError> {
         Self::run_all(self, ops)
+    }
+
+    fn import(&mut self, pods: &BTreeMap<IpAddr, u32>) -> Result<usize, ImportError> {
+        Self::import(self, pods)
     }
 
     fn attached(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError> {

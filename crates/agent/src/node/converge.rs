@@ -1,9 +1,12 @@
 //! From what is known to what is live.
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::mem;
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
-use cellwall_policy::plan::plan;
+use cellwall_policy::plan::{plan, taken_over};
 use tracing::{debug, error, info, warn};
 
 use super::{Enforcing, Node, Retry};
@@ -69,6 +72,8 @@ impl<K: Kernel> Node<K> {
                 return Enforcing::Refused(refusal.to_string());
             }
         };
+        let pods = taken_over(&compiled.wanted, &observed);
+        self.take_over(&pods);
         if let Err(error) = self.kernel.run_all(&ops) {
             self.look_at_live();
             return self.failed(&error);
@@ -88,15 +93,24 @@ impl<K: Kernel> Node<K> {
         Enforcing::Applied
     }
 
-    fn failed(&mut self, error: &dyn std::error::Error) -> Enforcing {
-        self.stats.plans_failed += 1;
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
+    /// Connections of pods that are about to be enforced for the first time. Without them nothing else is missing:
+    /// what policy allows is opened again, and TCP is taken up where it is.
+    fn take_over(&mut self, pods: &BTreeMap<IpAddr, u32>) {
+        if pods.is_empty() {
+            return;
         }
-        Enforcing::Failed(message)
+        match self.kernel.import(pods) {
+            Ok(connections) => info!(connections, "running connections were taken over from nf_conntrack"),
+            Err(error) if !mem::replace(&mut self.import_failed, true) => {
+                warn!("running connections are not taken over: {}", with_causes(&error));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn failed(&mut self, error: &dyn Error) -> Enforcing {
+        self.stats.plans_failed += 1;
+        Enforcing::Failed(with_causes(error))
     }
 
     fn went_live(&mut self, live: cellwall_abi::Live) {
@@ -170,4 +184,14 @@ impl<K: Kernel> Node<K> {
         self.attach_errors.remove(&ifindex);
         self.lists_stale = true;
     }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    message
 }

@@ -6,11 +6,12 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use cellwall_abi::{Counter, Direction, Event, Reason};
 use cellwall_agent::kernel::{Count, Hook, Kernel, Usage};
-use cellwall_datapath::{AttachError, Features, RunError, TableError};
+use cellwall_datapath::{AttachError, Features, ImportError, RunError, TableError};
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 
@@ -25,6 +26,10 @@ pub(crate) struct FakeKernel {
     pub(crate) refuse: BTreeSet<u32>,
     /// Reads fail.
     pub(crate) blind: bool,
+    /// Addresses whose connections were to be taken over, one set each time, and the revision that was live then.
+    pub(crate) imports: Vec<(BTreeMap<IpAddr, u32>, u64)>,
+    /// There is no nf_conntrack.
+    pub(crate) no_conntrack: bool,
     /// How many writes there were, shared so that a test can look while the loop owns the kernel.
     pub(crate) writes: Rc<Cell<usize>>,
 }
@@ -83,6 +88,11 @@ impl Kernel for FakeKernel {
             self.writes.set(self.writes.get() + 1);
         }
         Ok(())
+    }
+
+    fn import(&mut self, pods: &BTreeMap<IpAddr, u32>) -> Result<usize, ImportError> {
+        self.imports.push((pods.clone(), self.tables.live.0));
+        if self.no_conntrack { Err(ImportError::List(eio())) } else { Ok(1) }
     }
 
     fn attached(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError> {

@@ -3,7 +3,7 @@
 mod fake;
 mod objects;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cellwall_agent::kernel::Hook;
@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use fake::FakeKernel;
 use objects::{
-    address, ifindex, link, link_gone, listed, node, node_with, now, pod, pod_gone, policy, policy_key,
+    address, ifindex, link, link_gone, listed, node, node_with, now, old_link, pod, pod_gone, policy,
+    policy_key,
 };
 
 /// Long enough for every back-off of a few failures.
@@ -164,6 +165,38 @@ fn a_write_that_fails_anywhere_is_told_and_healed() {
         assert_eq!(node.kernel().tables.policy, goal.policy);
         assert_eq!(node.kernel().hooks.len(), 2);
     }
+}
+
+#[test]
+fn the_connections_of_a_running_pod_are_taken_over_once_and_before_it_is_enforced() {
+    let mut node = node(FakeKernel::default());
+    listed(&mut node);
+    for input in [pod(1), old_link(1), old_link(2), pod(3), link(3)] {
+        node.take(input, now());
+    }
+    node.converge(now());
+    let first = (BTreeMap::from([(address(1), ifindex(1))]), 0);
+    assert_eq!(node.kernel().imports, [first.clone()], "not of a new interface, nor of one without a pod");
+
+    node.take(policy("deny", 80, 3), now());
+    node.converge(now());
+    assert_eq!(node.kernel().imports.len(), 1, "not again with the next plan");
+    let live = node.kernel().tables.live.0;
+    node.kernel().no_conntrack = true;
+    node.take(pod(2), now());
+    node.converge(now());
+    let second = (BTreeMap::from([(address(2), ifindex(2))]), live);
+    assert_eq!(node.kernel().imports, [first, second], "when its pod is known");
+    assert!(node.snapshot(now()).status.ready, "what cannot be taken over stops nothing");
+
+    let kernel = std::mem::take(node.kernel());
+    let mut next = objects::node(FakeKernel { imports: Vec::new(), ..kernel });
+    listed(&mut next);
+    for input in [pod(1), pod(2), pod(3), old_link(1), old_link(2), old_link(3), policy("deny", 80, 3)] {
+        next.take(input, now());
+    }
+    next.converge(now());
+    assert_eq!(next.kernel().imports, [], "what an earlier agent enforced is adopted");
 }
 
 #[test]

@@ -64,12 +64,21 @@ pub(crate) fn pod_gone(n: u8) -> Input {
 
 /// The interface of pod `p<n>`, with index 100 + n.
 pub(crate) fn link(n: u8) -> Input {
+    link_of(n, false)
+}
+
+/// As [`link`]; it was there before the agent.
+pub(crate) fn old_link(n: u8) -> Input {
+    link_of(n, true)
+}
+
+fn link_of(n: u8, preexisting: bool) -> Input {
     Input::Change(Change::Link(Link {
         ifindex: ifindex(n),
         name: format!("veth{n}"),
         addresses: vec![address(n)],
         mac: Mac::from_octets([2, 0, 0, 0, 0, n]),
-        preexisting: false,
+        preexisting,
     }))
 }
 

@@ -17,4 +17,9 @@ pub struct Config {
     pub flags: u32,
     /// [`crate::ABI_VERSION`].
     pub abi_version: u32,
+    /// The bit of the packet mark that says that a packet is stamped: a pod's egress is still to be judged, and
+    /// `tc_index` holds the pod's slot plus one. 0: nothing is stamped and nothing is deferred.
+    pub mark: u32,
+    /// Zero.
+    pub pad: u32,
 }

@@ -38,8 +38,11 @@ pub struct FlowKey4 {
     pub remote_port: Be16,
     /// IP protocol number.
     pub protocol: u8,
+    /// 0 as the pod sees the connection; 1 as it was judged behind a translation, in the name of the pod whose
+    /// interface `ifindex` is. The two never meet: what was chosen for a pod opens no way back into it.
+    pub stage: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
 
 /// Key of an IPv6 connection; see [`FlowKey4`].
@@ -72,8 +75,11 @@ pub struct FlowKey6 {
     pub remote_port: Be16,
     /// IP protocol number.
     pub protocol: u8,
+    /// 0 as the pod sees the connection; 1 as it was judged behind a translation, in the name of the pod whose
+    /// interface `ifindex` is. The two never meet: what was chosen for a pod opens no way back into it.
+    pub stage: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
 
 /// `state`: the other side has answered.
@@ -97,6 +103,8 @@ pub const CONN_SELF: u8 = 4;
 pub const CONN_AUDIT: u8 = 8;
 /// `flags`: no handshake was seen.
 pub const CONN_MIDFLOW: u8 = 16;
+/// `flags`: to an address that this node translates, so the hook that sees the destination judges it.
+pub const CONN_DEFERRED: u8 = 32;
 
 /// A connection of one pod.
 ///

@@ -38,7 +38,9 @@ pub struct EndpointRecord {
     /// The pod's own Ethernet address, or unknown.
     pub mac: Mac,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
+    /// Index of the host side of the pod's interface: the way back from a slot, which is what a stamp carries.
+    pub ifindex: u32,
     /// Per direction, what holds for a class without an exception.
     pub default: [PolicyEntry; 2],
 }

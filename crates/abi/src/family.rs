@@ -62,7 +62,16 @@ impl Family for V4 {
 
     #[inline(always)]
     fn flow_key(ifindex: u32, (local, remote): (Be32, Be32), ports: (Be16, Be16), protocol: u8) -> FlowKey4 {
-        FlowKey4 { ifindex, local, remote, local_port: ports.0, remote_port: ports.1, protocol, pad: [0; 3] }
+        FlowKey4 {
+            ifindex,
+            local,
+            remote,
+            local_port: ports.0,
+            remote_port: ports.1,
+            protocol,
+            stage: 0,
+            pad: [0; 2],
+        }
     }
 
     #[inline(always)]
@@ -73,7 +82,16 @@ impl Family for V4 {
         id: u32,
         protocol: u8,
     ) -> FragmentKey4 {
-        FragmentKey4 { ifindex, source, destination, id, protocol, direction: direction as u8, pad: [0; 2] }
+        FragmentKey4 {
+            ifindex,
+            source,
+            destination,
+            id,
+            protocol,
+            direction: direction as u8,
+            stage: 0,
+            pad: 0,
+        }
     }
 
     #[inline(always)]
@@ -111,7 +129,16 @@ impl Family for V6 {
         ports: (Be16, Be16),
         protocol: u8,
     ) -> FlowKey6 {
-        FlowKey6 { ifindex, local, remote, local_port: ports.0, remote_port: ports.1, protocol, pad: [0; 3] }
+        FlowKey6 {
+            ifindex,
+            local,
+            remote,
+            local_port: ports.0,
+            remote_port: ports.1,
+            protocol,
+            stage: 0,
+            pad: [0; 2],
+        }
     }
 
     #[inline(always)]
@@ -122,7 +149,16 @@ impl Family for V6 {
         id: u32,
         protocol: u8,
     ) -> FragmentKey6 {
-        FragmentKey6 { ifindex, source, destination, id, protocol, direction: direction as u8, pad: [0; 2] }
+        FragmentKey6 {
+            ifindex,
+            source,
+            destination,
+            id,
+            protocol,
+            direction: direction as u8,
+            stage: 0,
+            pad: 0,
+        }
     }
 
     #[inline(always)]

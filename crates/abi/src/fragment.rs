@@ -34,8 +34,10 @@ pub struct FragmentKey4 {
     pub protocol: u8,
     /// [`crate::Direction`] as a number.
     pub direction: u8,
+    /// As in [`crate::FlowKey4`].
+    pub stage: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 /// Key of an IPv6 packet in fragments (RFC 8200, 4.5), at one hook.
@@ -68,8 +70,10 @@ pub struct FragmentKey6 {
     pub protocol: u8,
     /// [`crate::Direction`] as a number.
     pub direction: u8,
+    /// As in [`crate::FlowKey4`].
+    pub stage: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 /// What the first fragment was told. The first one to claim a key wins: an overlapping "first" fragment cannot

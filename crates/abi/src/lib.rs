@@ -26,13 +26,14 @@ mod net;
 mod planted;
 mod policy;
 mod reason;
+mod service;
 pub mod tables;
 
 pub use class::{CLASS_UNKNOWN_POD, CLASS_WORLD, ClassPair, FIRST_FREE_CLASS};
 pub use config::{CONFIG_STRICT, Config};
 pub use conn::{
-    CONN_AUDIT, CONN_CLOSING, CONN_ESTABLISHED, CONN_FIN_OPENER, CONN_FIN_REPLIER, CONN_MIDFLOW,
-    CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, Conn, FlowKey4, FlowKey6,
+    CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_ESTABLISHED, CONN_FIN_OPENER, CONN_FIN_REPLIER,
+    CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, Conn, FlowKey4, FlowKey6,
 };
 pub use endpoint::{Bucket, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, record_index};
 pub use event::{EVENT_AUDIT, EVENT_V6, Event};
@@ -46,6 +47,10 @@ pub use policy::{
     RULE_NONE,
 };
 pub use reason::{Counter, Reason};
+pub use service::{
+    SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED, ServiceBackend, ServiceKey4, ServiceKey6,
+    ServiceRecord,
+};
 
 /// Version of every layout in this crate; part of the pin path.
 pub const ABI_VERSION: u32 = 1;

@@ -61,6 +61,8 @@ reasons! {
     FragmentFollows = 8 false "fragment_follows",
     /// The interface is known, the pod behind it is not yet.
     Unidentified = 9 false "unidentified",
+    /// To an address that this node translates: judged where its destination is known.
+    Deferred = 10 false "deferred",
     /// The pod is isolated and no rule allows it.
     DefaultDeny = 16 true "default_deny",
     /// A rule denies it.
@@ -95,6 +97,8 @@ reasons! {
     NeighbourForged = 31 true "neighbour_forged",
     /// A table the programs need was not there.
     Internal = 32 true "internal",
+    /// A stamp of no pod that is known: whose egress is to be judged cannot be said.
+    StampUnknown = 33 true "stamp_unknown",
 }
 
 impl Reason {

@@ -45,6 +45,12 @@ tables! {
     POLICY = 262_144;
     /// [`crate::PortKey`] → [`crate::PortValue`]. Longest prefix.
     PORTS = 65_536;
+    /// [`crate::ServiceKey4`] → slot (`u32`). Hash, rows inserted and deleted only.
+    SERVICES4 = 16_384;
+    /// [`crate::ServiceKey6`] → slot (`u32`). Hash, rows inserted and deleted only.
+    SERVICES6 = 16_384;
+    /// `record_index(slot, bank)` → [`crate::ServiceRecord`]. Array; slots are given to both families.
+    SERVICE_RECORDS = 2 * (SERVICES4.capacity + SERVICES6.capacity);
     /// [`crate::FlowKey4`] → [`crate::Conn`], unanswered. LRU hash.
     PENDING4 = 65_536;
     /// [`crate::FlowKey6`] → [`crate::Conn`], unanswered. LRU hash.

@@ -7,7 +7,7 @@ use std::mem::{align_of, offset_of, size_of};
 use cellwall_abi::{
     ABI_VERSION, Bucket, ClassPair, Config, Conn, Counter, EndpointRecord, Event, FlowKey4, FlowKey6,
     Fragment, FragmentKey4, FragmentKey6, INLINE_INTERVALS, Interval, Live, PolicyEntry, PolicyKey, PortKey,
-    PortValue, Reason, TICK_SHIFT, tables,
+    PortValue, Reason, ServiceBackend, ServiceKey4, ServiceKey6, ServiceRecord, TICK_SHIFT, tables,
 };
 use expect_test::expect_file;
 
@@ -25,20 +25,24 @@ fn the_layout_is_what_is_written_down() {
     layout! { out,
         Live {}
         ClassPair {}
-        Config { secret, flags, abi_version }
-        EndpointRecord { since, flags, midflow_until, image, address4, address6, mac, pad, default }
+        Config { secret, flags, abi_version, mark, pad }
+        EndpointRecord { since, flags, midflow_until, image, address4, address6, mac, pad, ifindex, default }
         Bucket { tokens, refilled }
         PolicyKey { image, class }
         PolicyEntry { intervals, rest_rule, list, count, rest_action, some, pad }
         Interval { low, high, rule, protocol, action, pad }
         PortKey { list, pad, protocol, port }
         PortValue { rule, action, pad }
-        FlowKey4 { ifindex, local, remote, local_port, remote_port, protocol, pad }
-        FlowKey6 { ifindex, local, remote, local_port, remote_port, protocol, pad }
+        FlowKey4 { ifindex, local, remote, local_port, remote_port, protocol, stage, pad }
+        FlowKey6 { ifindex, local, remote, local_port, remote_port, protocol, stage, pad }
         Conn { revision, packets, bytes, seen, created, handshake_us, rule, mac, state, flags }
-        FragmentKey4 { ifindex, source, destination, id, protocol, direction, pad }
-        FragmentKey6 { ifindex, source, destination, id, protocol, direction, pad }
+        FragmentKey4 { ifindex, source, destination, id, protocol, direction, stage, pad }
+        FragmentKey6 { ifindex, source, destination, id, protocol, direction, stage, pad }
         Fragment { revision, rule, seen, action, pad }
+        ServiceKey4 { address, port, protocol, pad }
+        ServiceKey6 { address, port, protocol, pad }
+        ServiceBackend { address, port, pad }
+        ServiceRecord { flags, count, backends }
         Counter { packets, bytes }
         Event { time_ns, revision, ifindex, rule, source, destination, source_port, destination_port, protocol, direction, reason, flags }
     }

@@ -251,7 +251,7 @@ fn settle(tables: &Tables, settings: &Settings) -> Result<[u64; 2], OpenError> {
     let is_new = found.abi_version != ABI_VERSION || found.secret == [0; 2];
     let secret = if is_new { random().map_err(failed("make a secret for", "CONFIG"))? } else { found.secret };
     let flags = if settings.strict { CONFIG_STRICT } else { 0 };
-    let wanted = Config { secret, flags, abi_version: ABI_VERSION };
+    let wanted = Config { secret, flags, abi_version: ABI_VERSION, mark: 0, pad: 0 };
     if wanted != found {
         tables.config.put(&0, &wanted).map_err(failed("write", "CONFIG"))?;
     }

@@ -194,7 +194,8 @@ impl Compiler {
         behind: Behind<'_>,
         ids: [u32; 2],
     ) -> WantedEndpoint {
-        let mut record = EndpointRecord { image: ids, mac: link.mac, ..EndpointRecord::default() };
+        let mut record =
+            EndpointRecord { image: ids, mac: link.mac, ifindex: link.ifindex, ..EndpointRecord::default() };
         for (default, id) in record.default.iter_mut().zip(ids) {
             *default = self.default_of(id);
         }

@@ -25,7 +25,8 @@ pub(crate) static NO_RECORD: EndpointRecord = EndpointRecord {
     address4: Be32::ZERO,
     address6: Addr6::ZERO,
     mac: Mac::UNKNOWN,
-    pad: [0; 6],
+    pad: [0; 2],
+    ifindex: 0,
     default: [PolicyEntry::only_rest(0, 0); 2],
 };
 

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use crate::connections::Connections;
 
 /// An array element that was never written.
-pub(crate) static NO_RECORD: EndpointRecord = EndpointRecord {
+pub static NO_RECORD: EndpointRecord = EndpointRecord {
     since: 0,
     flags: 0,
     midflow_until: 0,

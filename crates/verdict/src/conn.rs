@@ -156,7 +156,14 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         && !planted("since-ignored")
         && let Some(revoked) = judge_again(case, conn)
     {
-        tables.remove(&key);
+        // While the pod is taken over, the next segment would pass for one of a connection that nobody saw being
+        // opened, perhaps by the other side: the entry stays and says who did.
+        if headers.protocol != TCP
+            || !is_taken_over(record.midflow_until, now)
+            || planted("revoked-is-taken-over")
+        {
+            tables.remove(&key);
+        }
         return revoked;
     }
     conn.revision = hook.live.0;

@@ -40,6 +40,27 @@ fn a_connection_that_policy_forbids_is_cut() {
 }
 
 #[test]
+fn a_connection_that_is_cut_is_not_taken_over_in_the_other_direction() {
+    for mut world in World::both() {
+        let flow = live(&world);
+        let until = world.memory.tick + 10;
+        // As any new pod that only ingress is isolated of: all that it sends is allowed.
+        world.record(|record| {
+            record.image[Direction::Egress as usize] = 0;
+            record.midflow_until = until;
+        });
+        next(&mut world, 5);
+        for from_opener in [true, false, true] {
+            assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Revoked);
+        }
+        world.memory.tick += 20;
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Revoked);
+        assert_eq!(world.connections(), (0, 0), "then nothing needs to be remembered");
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::DefaultDeny);
+    }
+}
+
+#[test]
 fn a_connection_is_judged_again_only_when_its_pod_may_have_changed() {
     for mut world in World::both() {
         let flow = live(&world);

@@ -107,4 +107,24 @@ impl Packet for Frame {
     fn ingress_ifindex(&self) -> u32 {
         self.skb().ingress_ifindex
     }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        self.skb().mark
+    }
+
+    #[inline(always)]
+    fn tc_index(&self) -> u32 {
+        self.skb().tc_index
+    }
+
+    #[inline(always)]
+    fn set_stamp(&self, mark: u32, tc_index: u32) {
+        // SAFETY: the context is valid for the whole run of the program, and both fields may be written. Volatile,
+        // since the kernel takes no other access than to a field by its own offset.
+        unsafe {
+            (&raw mut (*self.skb).mark).write_volatile(mark);
+            (&raw mut (*self.skb).tc_index).write_volatile(tc_index);
+        }
+    }
 }

@@ -6,9 +6,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use cellwall_abi::{
-    Addr6, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, ClassPair, Config, Conn, EndpointRecord, FlowKey4,
+    Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, ClassPair, Config, Conn, EndpointRecord, FlowKey4,
     FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
-    TICK_SHIFT, V4, V6, record_index, tables as t,
+    SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord, TICK_SHIFT, V4, V6, record_index,
+    tables as t,
 };
 use cellwall_verdict::Tables;
 
@@ -40,6 +41,14 @@ static POLICY: HashMap<PolicyKey, PolicyEntry> =
     HashMap::with_max_entries(t::POLICY.capacity, BPF_F_NO_PREALLOC);
 #[map]
 static PORTS: LpmTrie<PortKey, PortValue> = LpmTrie::with_max_entries(t::PORTS.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static SERVICES4: HashMap<ServiceKey4, u32> =
+    HashMap::with_max_entries(t::SERVICES4.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static SERVICES6: HashMap<ServiceKey6, u32> =
+    HashMap::with_max_entries(t::SERVICES6.capacity, BPF_F_NO_PREALLOC);
+#[map]
+static SERVICE_RECORDS: Array<ServiceRecord> = Array::with_max_entries(t::SERVICE_RECORDS.capacity, 0);
 #[map]
 static PENDING4: LruHashMap<FlowKey4, Conn> = LruHashMap::with_max_entries(t::PENDING4.capacity, 0);
 #[map]
@@ -86,8 +95,8 @@ fn take_token(slot: u32) -> bool {
 }
 
 macro_rules! tables {
-    ($family:ty, $addr:ty, $bits:literal, $flow_key:ty, $fragment_key:ty,
-     $addresses:ident, $prefixes:ident, $pending:ident, $flows:ident, $fragments:ident) => {
+    ($family:ty, $addr:ty, $bits:literal, $flow_key:ty, $fragment_key:ty, $service_key:ident,
+     $services:ident, $addresses:ident, $prefixes:ident, $pending:ident, $flows:ident, $fragments:ident) => {
         impl Tables<$family> for Maps {
             #[inline(always)]
             fn live(&self) -> Live {
@@ -104,6 +113,32 @@ macro_rules! tables {
                 // SAFETY: rows of ENDPOINTS are never replaced, only inserted and deleted.
                 let slot = *unsafe { ENDPOINTS.get(&ifindex) }?;
                 Some((slot, RECORDS.get(record_index(slot, bank))?))
+            }
+
+            #[inline(always)]
+            fn record_of(&self, slot: u32, bank: u32) -> Option<&EndpointRecord> {
+                RECORDS.get(record_index(slot, bank))
+            }
+
+            #[inline(always)]
+            fn mark(&self) -> u32 {
+                CONFIG.get(0).map_or(0, |config| config.mark)
+            }
+
+            #[inline(always)]
+            fn service(
+                &self,
+                address: &$addr,
+                port: Be16,
+                protocol: u8,
+                bank: u32,
+            ) -> Option<&ServiceRecord> {
+                let key = $service_key { address: *address, port, protocol, pad: 0 };
+                // SAFETY: rows of the table are never replaced, only inserted and deleted.
+                let slot = *unsafe { $services.get(&key) }?;
+                SERVICE_RECORDS
+                    .get(record_index(slot, bank))
+                    .filter(|record| record.flags & SERVICE_TRANSLATED != 0)
             }
 
             #[inline(always)]
@@ -190,5 +225,31 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, Be32, 32, FlowKey4, FragmentKey4, ADDRESSES4, PREFIXES4, PENDING4, FLOWS4, FRAGMENTS4);
-tables!(V6, Addr6, 128, FlowKey6, FragmentKey6, ADDRESSES6, PREFIXES6, PENDING6, FLOWS6, FRAGMENTS6);
+tables!(
+    V4,
+    Be32,
+    32,
+    FlowKey4,
+    FragmentKey4,
+    ServiceKey4,
+    SERVICES4,
+    ADDRESSES4,
+    PREFIXES4,
+    PENDING4,
+    FLOWS4,
+    FRAGMENTS4
+);
+tables!(
+    V6,
+    Addr6,
+    128,
+    FlowKey6,
+    FragmentKey6,
+    ServiceKey6,
+    SERVICES6,
+    ADDRESSES6,
+    PREFIXES6,
+    PENDING6,
+    FLOWS6,
+    FRAGMENTS6
+);

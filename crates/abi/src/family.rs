@@ -44,6 +44,9 @@ pub trait Family: Copy + Debug + Default + Eq {
 
     /// As an event carries it.
     fn widen(address: Self::Addr) -> Addr6;
+
+    /// The address that [`Family::widen`] made this of.
+    fn narrow(address: Addr6) -> Self::Addr;
 }
 
 /// IPv4.
@@ -114,6 +117,11 @@ impl Family for V4 {
     fn widen(address: Be32) -> Addr6 {
         Addr6::from_raw([address.get().to_be(), 0, 0, 0])
     }
+
+    #[inline(always)]
+    fn narrow(address: Addr6) -> Be32 {
+        Be32::new(address.word(0))
+    }
 }
 
 impl Family for V6 {
@@ -178,6 +186,11 @@ impl Family for V6 {
 
     #[inline(always)]
     fn widen(address: Addr6) -> Addr6 {
+        address
+    }
+
+    #[inline(always)]
+    fn narrow(address: Addr6) -> Addr6 {
         address
     }
 }

@@ -1,5 +1,6 @@
 //! Frames, and a packet at a hook made of one.
 
+use core::cell::Cell;
 use core::net::IpAddr;
 
 use cellwall_abi::{Be16, Mac};
@@ -35,6 +36,8 @@ pub struct Frame {
     pub is_segmented: bool,
     /// Bytes in the linear part; reads at a fixed offset see no more.
     pub linear: usize,
+    /// Mark and `tc_index`.
+    pub stamp: Cell<(u32, u32)>,
 }
 
 impl Frame {
@@ -51,6 +54,7 @@ impl Frame {
             has_vlan_tag: false,
             is_segmented: false,
             linear: bytes.len(),
+            stamp: Cell::new((0, 0)),
         }
     }
 
@@ -121,6 +125,18 @@ impl Packet for Frame {
 
     fn ingress_ifindex(&self) -> u32 {
         self.ingress_ifindex
+    }
+
+    fn mark(&self) -> u32 {
+        self.stamp.get().0
+    }
+
+    fn tc_index(&self) -> u32 {
+        self.stamp.get().1
+    }
+
+    fn set_stamp(&self, mark: u32, tc_index: u32) {
+        self.stamp.set((mark, tc_index));
     }
 }
 

@@ -4,11 +4,12 @@
 //! connections. What the kernel makes of the same tables, tests of the data path show.
 
 use core::net::IpAddr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cellwall_abi::{
-    Addr6, Be32, CLASS_WORLD, ClassPair, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4,
-    FragmentKey6, Live, Mac, PolicyEntry, PolicyKey, PortKey, PortValue, V4, V6,
+    Addr6, Be16, Be32, CLASS_WORLD, ClassPair, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment,
+    FragmentKey4, FragmentKey6, Live, Mac, PolicyEntry, PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED,
+    ServiceRecord, V4, V6,
 };
 use cellwall_policy::wanted::Observed;
 use cellwall_verdict::Tables;
@@ -100,6 +101,9 @@ impl Lookup {
     }
 }
 
+/// The bit of the mark that says that a packet is stamped, in [`Memory`].
+pub const MARK: u32 = 0x1000;
+
 /// Tables with connections and a clock that stands.
 #[derive(Debug)]
 pub struct Memory {
@@ -113,6 +117,10 @@ pub struct Memory {
     pub tick: u32,
     /// An interface whose pod is not known drops.
     pub strict: bool,
+    /// The bit of the mark that says that a packet is stamped.
+    pub mark: u32,
+    /// Address, port and protocol → what is known of the Service in each bank.
+    pub services: BTreeMap<(IpAddr, u16, u8), [ServiceRecord; 2]>,
 }
 
 impl Memory {
@@ -125,6 +133,8 @@ impl Memory {
             six: Connections::default(),
             tick: 1000,
             strict: false,
+            mark: MARK,
+            services: BTreeMap::new(),
         }
     }
 
@@ -149,6 +159,26 @@ macro_rules! tables {
             fn record(&self, ifindex: u32, bank: u32) -> Option<(u32, &EndpointRecord)> {
                 let slot = self.lookup.slot(ifindex)?;
                 Some((slot, self.lookup.record(slot, bank)))
+            }
+
+            fn record_of(&self, slot: u32, bank: u32) -> Option<&EndpointRecord> {
+                Some(self.lookup.record(slot, bank))
+            }
+
+            fn mark(&self) -> u32 {
+                self.mark
+            }
+
+            fn service(
+                &self,
+                address: &$addr,
+                port: Be16,
+                protocol: u8,
+                bank: u32,
+            ) -> Option<&ServiceRecord> {
+                let banks = self.services.get(&(IpAddr::from(*address), port.get(), protocol))?;
+                let record = &banks[bank as usize];
+                (record.flags & SERVICE_TRANSLATED != 0).then_some(record)
             }
 
             fn class(&self, address: &$addr, bank: u32) -> u32 {

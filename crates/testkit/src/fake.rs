@@ -17,8 +17,8 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use cellwall_abi::{
-    Addr6, Be32, CLASS_WORLD, ClassPair, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4,
-    FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue, V4, V6,
+    Addr6, Be16, Be32, CLASS_WORLD, ClassPair, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment,
+    FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue, ServiceRecord, V4, V6,
 };
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
@@ -219,6 +219,24 @@ macro_rules! tables {
 
             fn record(&self, ifindex: u32, bank: u32) -> Option<(u32, &EndpointRecord)> {
                 self.find_record(ifindex, bank)
+            }
+
+            fn record_of(&self, slot: u32, bank: u32) -> Option<&EndpointRecord> {
+                Some(self.moment().records.get(&(slot, bank)).unwrap_or(&NO_RECORD))
+            }
+
+            fn mark(&self) -> u32 {
+                Tables::<$family>::mark(&self.memory)
+            }
+
+            fn service(
+                &self,
+                address: &$addr,
+                port: Be16,
+                protocol: u8,
+                bank: u32,
+            ) -> Option<&ServiceRecord> {
+                Tables::<$family>::service(&self.memory, address, port, protocol, bank)
             }
 
             fn class(&self, address: &$addr, bank: u32) -> u32 {

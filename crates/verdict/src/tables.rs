@@ -2,6 +2,7 @@
 
 use cellwall_abi::{
     Be16, Conn, EndpointRecord, Family, Fragment, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
+    ServiceRecord,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -32,6 +33,12 @@ pub trait Packet: Sized {
     fn ifindex(&self) -> u32;
     /// Index of the interface that received the packet, or 0: this node made it.
     fn ingress_ifindex(&self) -> u32;
+    /// The mark (`skb->mark`).
+    fn mark(&self) -> u32;
+    /// The 16 bits that go with a packet through the node (`skb->tc_index`).
+    fn tc_index(&self) -> u32;
+    /// Sets both.
+    fn set_stamp(&self, mark: u32, tc_index: u32);
 }
 
 /// The tables, and the clock.
@@ -42,6 +49,12 @@ pub trait Tables<F: Family> {
     fn strict(&self) -> bool;
     /// Slot and record of an interface in a bank.
     fn record(&self, ifindex: u32, bank: u32) -> Option<(u32, &EndpointRecord)>;
+    /// Record of a slot in a bank; one that was never written is zero.
+    fn record_of(&self, slot: u32, bank: u32) -> Option<&EndpointRecord>;
+    /// The bit of the mark that says that a packet is stamped; 0: none is ([`cellwall_abi::Config::mark`]).
+    fn mark(&self) -> u32;
+    /// What is known in a bank of an address, port and protocol that this node translates.
+    fn service(&self, address: &F::Addr, port: Be16, protocol: u8, bank: u32) -> Option<&ServiceRecord>;
     /// Class of an address in a bank: exact, else longest prefix, else the world.
     fn class(&self, address: &F::Addr, bank: u32) -> u32;
     /// What differs from the default of an image.

@@ -11,7 +11,6 @@ use cellwall_verdict::header::{ETH_IPV4, ETH_IPV6};
 use cellwall_verdict::parse::Parse;
 use cellwall_verdict::{Packet, Tables, Verdict};
 
-use crate::packet::Frame;
 use crate::tables::Maps;
 
 #[map]
@@ -33,7 +32,7 @@ pub fn count(reason: Reason, direction: Direction, bytes: u32) {
 
 /// Addresses and ports as far as they can be read.
 #[inline(always)]
-fn tuple<F: Parse>(frame: &Frame, event: &mut Event) {
+fn tuple<F: Parse, P: Packet>(frame: &P, event: &mut Event) {
     let headers = match F::simple(frame) {
         Some(headers) => headers,
         None => match F::full(frame) {
@@ -50,12 +49,13 @@ fn tuple<F: Parse>(frame: &Frame, event: &mut Event) {
 
 /// Tells the agent about a drop. Does not wake it.
 #[inline(never)]
-pub fn emit(frame: &Frame, direction: Direction, verdict: &Verdict) {
-    let mut event = Event {
+pub fn emit<P: Packet>(frame: &P, direction: Direction, ifindex: u32, verdict: &Verdict) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else { return };
+    let event = entry.write(Event {
         // SAFETY: the helper has no arguments and cannot fail.
         time_ns: unsafe { bpf_ktime_get_coarse_ns() },
         revision: Tables::<V4>::live(&Maps).0,
-        ifindex: frame.ifindex(),
+        ifindex,
         rule: verdict.rule,
         source: Addr6::ZERO,
         destination: Addr6::ZERO,
@@ -65,14 +65,14 @@ pub fn emit(frame: &Frame, direction: Direction, verdict: &Verdict) {
         direction: direction as u8,
         reason: verdict.reason as u8,
         flags: if verdict.audit { EVENT_AUDIT } else { 0 },
-    };
+    });
     match frame.ether_type().get() {
-        ETH_IPV4 => tuple::<V4>(frame, &mut event),
+        ETH_IPV4 => tuple::<V4, P>(frame, event),
         ETH_IPV6 => {
             event.flags |= EVENT_V6;
-            tuple::<V6>(frame, &mut event);
+            tuple::<V6, P>(frame, event);
         }
         _ => {}
     }
-    let _ = EVENTS.output::<Event>(&event, u64::from(BPF_RB_NO_WAKEUP));
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }

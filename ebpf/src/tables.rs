@@ -6,10 +6,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use cellwall_abi::{
-    Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, ClassPair, Config, Conn, EndpointRecord, FlowKey4,
-    FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
-    SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord, TICK_SHIFT, V4, V6, record_index,
-    tables as t,
+    Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config,
+    Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry,
+    PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord, TICK_SHIFT,
+    V4, V6, record_index, tables as t,
 };
 use cellwall_verdict::Tables;
 
@@ -63,6 +63,10 @@ static FRAGMENTS4: LruHashMap<FragmentKey4, Fragment> =
 #[map]
 static FRAGMENTS6: LruHashMap<FragmentKey6, Fragment> =
     LruHashMap::with_max_entries(t::FRAGMENTS6.capacity, 0);
+#[map]
+static CHOSEN4: LruHashMap<ChosenKey4, Chosen> = LruHashMap::with_max_entries(t::CHOSEN4.capacity, 0);
+#[map]
+static CHOSEN6: LruHashMap<ChosenKey6, Chosen> = LruHashMap::with_max_entries(t::CHOSEN6.capacity, 0);
 
 /// The maps of this object.
 pub struct Maps;
@@ -95,8 +99,8 @@ fn take_token(slot: u32) -> bool {
 }
 
 macro_rules! tables {
-    ($family:ty, $addr:ty, $bits:literal, $flow_key:ty, $fragment_key:ty, $service_key:ident,
-     $services:ident, $addresses:ident, $prefixes:ident, $pending:ident, $flows:ident, $fragments:ident) => {
+    ($family:ty, $addr:ty, $bits:literal, $flow_key:ty, $fragment_key:ty, $service_key:ident, $chosen_key:ty,
+     $services:ident, $chosen:ident, $addresses:ident, $prefixes:ident, $pending:ident, $flows:ident, $fragments:ident) => {
         impl Tables<$family> for Maps {
             #[inline(always)]
             fn live(&self) -> Live {
@@ -212,6 +216,18 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn chosen(&self, key: &$chosen_key) -> Option<Chosen> {
+                // SAFETY: copied at once. The revision of a row that is recycled meanwhile may be another's: the one it
+                // was, or the live one, of a destination that policy allows.
+                unsafe { $chosen.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn insert_chosen(&self, key: &$chosen_key, chosen: &Chosen) {
+                let _ = $chosen.insert(key, chosen, 0);
+            }
+
+            #[inline(always)]
             fn now(&self) -> u32 {
                 now()
             }
@@ -232,7 +248,9 @@ tables!(
     FlowKey4,
     FragmentKey4,
     ServiceKey4,
+    ChosenKey4,
     SERVICES4,
+    CHOSEN4,
     ADDRESSES4,
     PREFIXES4,
     PENDING4,
@@ -246,7 +264,9 @@ tables!(
     FlowKey6,
     FragmentKey6,
     ServiceKey6,
+    ChosenKey6,
     SERVICES6,
+    CHOSEN6,
     ADDRESSES6,
     PREFIXES6,
     PENDING6,

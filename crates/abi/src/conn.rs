@@ -38,11 +38,8 @@ pub struct FlowKey4 {
     pub remote_port: Be16,
     /// IP protocol number.
     pub protocol: u8,
-    /// 0 as the pod sees the connection; 1 as it was judged behind a translation, in the name of the pod whose
-    /// interface `ifindex` is. The two never meet: what was chosen for a pod opens no way back into it.
-    pub stage: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; 3],
 }
 
 /// Key of an IPv6 connection; see [`FlowKey4`].
@@ -75,11 +72,8 @@ pub struct FlowKey6 {
     pub remote_port: Be16,
     /// IP protocol number.
     pub protocol: u8,
-    /// 0 as the pod sees the connection; 1 as it was judged behind a translation, in the name of the pod whose
-    /// interface `ifindex` is. The two never meet: what was chosen for a pod opens no way back into it.
-    pub stage: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; 3],
 }
 
 /// `state`: the other side has answered.
@@ -105,6 +99,10 @@ pub const CONN_AUDIT: u8 = 8;
 pub const CONN_MIDFLOW: u8 = 16;
 /// `flags`: to an address that this node translates, so the hook that sees the destination judges it.
 pub const CONN_DEFERRED: u8 = 32;
+/// `flags`: a later hook has seen this very tuple: nothing translates it.
+pub const CONN_DIRECT: u8 = 64;
+/// `flags`: what the pod sends carries a stamp, so that a later hook judges it on the destination that it has there.
+pub const CONN_STAMPED: u8 = 128;
 
 /// A connection of one pod.
 ///

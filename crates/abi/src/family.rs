@@ -2,7 +2,9 @@
 
 use core::fmt::Debug;
 
-use crate::{Addr6, Be16, Be32, EndpointRecord, FlowKey4, FlowKey6, FragmentKey4, FragmentKey6};
+use crate::{
+    Addr6, Be16, Be32, ChosenKey4, ChosenKey6, EndpointRecord, FlowKey4, FlowKey6, FragmentKey4, FragmentKey6,
+};
 
 /// An address family. The decision is one code path, generic over it; the tables are two.
 pub trait Family: Copy + Debug + Default + Eq {
@@ -12,6 +14,8 @@ pub trait Family: Copy + Debug + Default + Eq {
     type FlowKey: Copy + Eq + Ord + Debug;
     /// Key of a datagram in fragments.
     type FragmentKey: Copy + Eq + Ord + Debug;
+    /// Key of a destination behind a translation.
+    type ChosenKey: Copy + Eq + Ord + Debug;
 
     /// True for IPv6.
     const V6: bool;
@@ -32,6 +36,12 @@ pub trait Family: Copy + Debug + Default + Eq {
         id: u32,
         protocol: u8,
     ) -> Self::FragmentKey;
+
+    /// Key of a destination that packets of the pod behind `ifindex` had behind a translation.
+    fn chosen_key(ifindex: u32, address: Self::Addr, port: Be16, protocol: u8) -> Self::ChosenKey;
+
+    /// The key of the same datagram, judged behind a translation: stage 1.
+    fn fragment_behind(key: Self::FragmentKey) -> Self::FragmentKey;
 
     /// The pod's own address of this family; zero when it has none.
     fn own(record: &EndpointRecord) -> Self::Addr;
@@ -61,20 +71,12 @@ impl Family for V4 {
     type Addr = Be32;
     type FlowKey = FlowKey4;
     type FragmentKey = FragmentKey4;
+    type ChosenKey = ChosenKey4;
     const V6: bool = false;
 
     #[inline(always)]
     fn flow_key(ifindex: u32, (local, remote): (Be32, Be32), ports: (Be16, Be16), protocol: u8) -> FlowKey4 {
-        FlowKey4 {
-            ifindex,
-            local,
-            remote,
-            local_port: ports.0,
-            remote_port: ports.1,
-            protocol,
-            stage: 0,
-            pad: [0; 2],
-        }
+        FlowKey4 { ifindex, local, remote, local_port: ports.0, remote_port: ports.1, protocol, pad: [0; 3] }
     }
 
     #[inline(always)]
@@ -95,6 +97,16 @@ impl Family for V4 {
             stage: 0,
             pad: 0,
         }
+    }
+
+    #[inline(always)]
+    fn chosen_key(ifindex: u32, address: Be32, port: Be16, protocol: u8) -> ChosenKey4 {
+        ChosenKey4 { ifindex, address, port, protocol, pad: 0 }
+    }
+
+    #[inline(always)]
+    fn fragment_behind(key: FragmentKey4) -> FragmentKey4 {
+        FragmentKey4 { stage: 1, ..key }
     }
 
     #[inline(always)]
@@ -128,6 +140,7 @@ impl Family for V6 {
     type Addr = Addr6;
     type FlowKey = FlowKey6;
     type FragmentKey = FragmentKey6;
+    type ChosenKey = ChosenKey6;
     const V6: bool = true;
 
     #[inline(always)]
@@ -137,16 +150,7 @@ impl Family for V6 {
         ports: (Be16, Be16),
         protocol: u8,
     ) -> FlowKey6 {
-        FlowKey6 {
-            ifindex,
-            local,
-            remote,
-            local_port: ports.0,
-            remote_port: ports.1,
-            protocol,
-            stage: 0,
-            pad: [0; 2],
-        }
+        FlowKey6 { ifindex, local, remote, local_port: ports.0, remote_port: ports.1, protocol, pad: [0; 3] }
     }
 
     #[inline(always)]
@@ -167,6 +171,16 @@ impl Family for V6 {
             stage: 0,
             pad: 0,
         }
+    }
+
+    #[inline(always)]
+    fn chosen_key(ifindex: u32, address: Addr6, port: Be16, protocol: u8) -> ChosenKey6 {
+        ChosenKey6 { ifindex, address, port, protocol, pad: 0 }
+    }
+
+    #[inline(always)]
+    fn fragment_behind(key: FragmentKey6) -> FragmentKey6 {
+        FragmentKey6 { stage: 1, ..key }
     }
 
     #[inline(always)]

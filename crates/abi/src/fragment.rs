@@ -34,7 +34,7 @@ pub struct FragmentKey4 {
     pub protocol: u8,
     /// [`crate::Direction`] as a number.
     pub direction: u8,
-    /// As in [`crate::FlowKey4`].
+    /// 0 at the pod's own hooks; 1 behind a translation, where `ifindex` is that of the pod that sent it.
     pub stage: u8,
     /// Zero.
     pub pad: u8,
@@ -70,7 +70,7 @@ pub struct FragmentKey6 {
     pub protocol: u8,
     /// [`crate::Direction`] as a number.
     pub direction: u8,
-    /// As in [`crate::FlowKey4`].
+    /// 0 at the pod's own hooks; 1 behind a translation, where `ifindex` is that of the pod that sent it.
     pub stage: u8,
     /// Zero.
     pub pad: u8,

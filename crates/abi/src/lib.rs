@@ -14,6 +14,7 @@
     reason = "a call costs a kernel program stack, arguments and what the verifier knew"
 )]
 
+mod chosen;
 mod class;
 mod config;
 mod conn;
@@ -29,11 +30,13 @@ mod reason;
 mod service;
 pub mod tables;
 
+pub use chosen::{Chosen, ChosenKey4, ChosenKey6};
 pub use class::{CLASS_UNKNOWN_POD, CLASS_WORLD, ClassPair, FIRST_FREE_CLASS};
 pub use config::{CONFIG_STRICT, Config};
 pub use conn::{
-    CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_ESTABLISHED, CONN_FIN_OPENER, CONN_FIN_REPLIER,
-    CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, Conn, FlowKey4, FlowKey6,
+    CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
+    CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, CONN_STAMPED,
+    Conn, FlowKey4, FlowKey6,
 };
 pub use endpoint::{Bucket, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, record_index};
 pub use event::{EVENT_AUDIT, EVENT_V6, Event};
@@ -48,8 +51,8 @@ pub use policy::{
 };
 pub use reason::{Counter, Reason};
 pub use service::{
-    SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED, ServiceBackend, ServiceKey4, ServiceKey6,
-    ServiceRecord,
+    SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED, STAMP_DEFERRED, STAMP_SLOTS, ServiceBackend,
+    ServiceKey4, ServiceKey6, ServiceRecord,
 };
 
 /// Version of every layout in this crate; part of the pin path.

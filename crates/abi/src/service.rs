@@ -13,6 +13,12 @@ pub const SERVICE_TOO_MANY: u32 = 2;
 /// Backends that can be judged at the source.
 pub const SERVICE_BACKENDS: usize = 4;
 
+/// The bit of a stamp's `tc_index` that says that the connection is deferred: its own tuple is not looked for. The
+/// others are the pod's slot plus one, so slots end at [`STAMP_SLOTS`].
+pub const STAMP_DEFERRED: u32 = 0x8000;
+/// Slots of pods that a stamp can name: 0 to this, less one.
+pub const STAMP_SLOTS: u32 = STAMP_DEFERRED - 1;
+
 /// Key of an IPv4 address, port and protocol that this node translates: a cluster IP, an external IP, a
 /// load-balancer IP in VIP mode, and a node port or host port on each address of this node.
 #[derive(

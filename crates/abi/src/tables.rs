@@ -63,6 +63,10 @@ tables! {
     FRAGMENTS4 = 8_192;
     /// [`crate::FragmentKey6`] → [`crate::Fragment`]. LRU hash.
     FRAGMENTS6 = 8_192;
+    /// [`crate::ChosenKey4`] → [`crate::Chosen`]. LRU hash.
+    CHOSEN4 = 16_384;
+    /// [`crate::ChosenKey6`] → [`crate::Chosen`]. LRU hash.
+    CHOSEN6 = 16_384;
     /// `Reason::counter` → [`crate::Counter`]. Array per CPU.
     COUNTERS = crate::Reason::COUNTERS;
     /// [`crate::Event`]s. Ring buffer; its capacity is in bytes.

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::mem::{align_of, offset_of, size_of};
 
 use cellwall_abi::{
-    ABI_VERSION, Bucket, ClassPair, Config, Conn, Counter, EndpointRecord, Event, FlowKey4, FlowKey6,
-    Fragment, FragmentKey4, FragmentKey6, INLINE_INTERVALS, Interval, Live, PolicyEntry, PolicyKey, PortKey,
-    PortValue, Reason, ServiceBackend, ServiceKey4, ServiceKey6, ServiceRecord, TICK_SHIFT, tables,
+    ABI_VERSION, Bucket, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config, Conn, Counter, EndpointRecord,
+    Event, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, INLINE_INTERVALS, Interval, Live,
+    PolicyEntry, PolicyKey, PortKey, PortValue, Reason, ServiceBackend, ServiceKey4, ServiceKey6,
+    ServiceRecord, TICK_SHIFT, tables,
 };
 use expect_test::expect_file;
 
@@ -33,9 +34,12 @@ fn the_layout_is_what_is_written_down() {
         Interval { low, high, rule, protocol, action, pad }
         PortKey { list, pad, protocol, port }
         PortValue { rule, action, pad }
-        FlowKey4 { ifindex, local, remote, local_port, remote_port, protocol, stage, pad }
-        FlowKey6 { ifindex, local, remote, local_port, remote_port, protocol, stage, pad }
+        FlowKey4 { ifindex, local, remote, local_port, remote_port, protocol, pad }
+        FlowKey6 { ifindex, local, remote, local_port, remote_port, protocol, pad }
         Conn { revision, packets, bytes, seen, created, handshake_us, rule, mac, state, flags }
+        ChosenKey4 { ifindex, address, port, protocol, pad }
+        ChosenKey6 { ifindex, address, port, protocol, pad }
+        Chosen { revision, rule, pad }
         FragmentKey4 { ifindex, source, destination, id, protocol, direction, stage, pad }
         FragmentKey6 { ifindex, source, destination, id, protocol, direction, stage, pad }
         Fragment { revision, rule, seen, action, pad }

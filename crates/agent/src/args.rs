@@ -82,6 +82,14 @@ pub struct Args {
           value_parser = clap::value_parser!(u16).range(0..=600))]
     pub wait: u16,
 
+    /// The bit of the packet mark on packets whose destination may still be translated, as that of a Service is; they
+    /// are judged where they leave the node. No other software on the node may use it. 0: none, and a Service is an
+    /// address like any other.
+    ///
+    /// kube-proxy has 0x4000 and 0x8000, the portmap plugin 0x2000, Calico the upper half.
+    #[arg(long, env = "CELLWALL_MARK", value_name = "BIT", default_value = "0x1000", value_parser = mark)]
+    pub mark: u32,
+
     /// How large the tables are.
     #[command(flatten)]
     pub capacity: Capacity,
@@ -131,6 +139,15 @@ fn rows() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(16..=1 << 26)
 }
 
+/// One bit or none, in decimal or with 0x.
+fn mark(text: &str) -> Result<u32, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.ok().filter(|bits| bits.count_ones() <= 1).ok_or_else(|| "it is one bit, or 0".to_owned())
+}
+
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -168,6 +185,7 @@ impl Args {
             bpffs: self.bpffs.clone(),
             pin_name: self.pin_name.clone(),
             capacities: self.capacities(),
+            mark: self.mark,
             flows: self.capacity.flows,
             pending: self.capacity.pending,
             wait: (self.wait > 0).then(|| Duration::from_secs(self.wait.into())),
@@ -223,6 +241,14 @@ mod tests {
         assert_eq!(wait(&[]), Some(Some(Duration::from_secs(30))));
         assert_eq!(wait(&["--wait", "0"]), Some(None));
         assert_eq!(wait(&["--wait", "601"]), None);
+    }
+
+    #[test]
+    fn a_mark_is_one_bit_or_none() {
+        assert_eq!(["0x1000", "4096", "0", "0x80000000"].map(mark), [Ok(4096), Ok(4096), Ok(0), Ok(1 << 31)]);
+        for wrong in ["", "0x", "3", "0x1001", "-1", "0x100000000", "x"] {
+            assert!(mark(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn from_source(event: SourceEvent) -> Input {
 fn from_links(event: links::LinkEvent) -> Input {
     match event {
         links::LinkEvent::Change(change) => Input::Change(change),
+        links::LinkEvent::Interfaces(interfaces) => Input::Interfaces(interfaces),
         links::LinkEvent::Listed => Input::LinksListed,
     }
 }

@@ -55,6 +55,12 @@ pub trait Kernel {
     fn attach(&mut self, ifindex: u32) -> Result<(), AttachError>;
     /// Takes both programs off; fine when the interface is gone.
     fn detach(&mut self, ifindex: u32) -> Result<(), AttachError>;
+    /// Interfaces with the program of those that are no pod's.
+    fn attached_node(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError>;
+    /// Puts that program on an interface.
+    fn attach_node(&mut self, ifindex: u32) -> Result<(), AttachError>;
+    /// Takes it off; fine when the interface is gone.
+    fn detach_node(&mut self, ifindex: u32) -> Result<(), AttachError>;
     /// What became of packets since the tables were made.
     fn counters(&mut self) -> Result<Vec<Count>, TableError>;
     /// How full the tables are.

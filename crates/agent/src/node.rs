@@ -1,9 +1,10 @@
 //! The state of the agent, owned by the loop: what is known, what it compiles to, what the kernel holds.
 
+mod attach;
 mod converge;
 mod look;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -80,6 +81,10 @@ pub struct Node<K> {
     /// When the first change arrived that is not live yet.
     waiting_since: Option<Instant>,
     pub(crate) hooks: BTreeMap<u32, Hook>,
+    /// All interfaces of this node but the loopback, those of pods among them.
+    interfaces: BTreeSet<u32>,
+    /// Where the program of the interfaces is that are no pod's.
+    pub(crate) other_hooks: BTreeMap<u32, Hook>,
     pub(crate) attach_errors: BTreeMap<u32, String>,
     attach_retry: Retry,
     /// It was said that running connections cannot be taken over.
@@ -114,6 +119,8 @@ impl<K: Kernel> Node<K> {
             retry: Retry::default(),
             waiting_since: None,
             hooks: BTreeMap::new(),
+            interfaces: BTreeSet::new(),
+            other_hooks: BTreeMap::new(),
             attach_errors: BTreeMap::new(),
             attach_retry: Retry::default(),
             import_failed: false,
@@ -154,6 +161,11 @@ impl<K: Kernel> Node<K> {
                 if self.sources.failed(kind, error.clone(), now) {
                     warn!(kind = kind.name(), "{error}");
                 }
+            }
+            Input::Interfaces(interfaces) => {
+                self.other_hooks.retain(|at, _| interfaces.contains(at));
+                self.interfaces = interfaces;
+                self.attach_retry.at = Some(now);
             }
             Input::LinksListed => self.links_listed = true,
             // The loop's matter.

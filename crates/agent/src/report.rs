@@ -222,6 +222,7 @@ impl<K: Kernel> Node<K> {
                 Some(error) => format!("{}: {error}", endpoint.interface),
                 None => endpoint.interface.clone(),
             })
+            .chain(self.unattached_others())
             .collect();
         condition(
             "Attached",
@@ -229,6 +230,13 @@ impl<K: Kernel> Node<K> {
             "Attached",
             (!missing.is_empty()).then(|| ("NotAttached", format!("no programs on {}", missing.join(", ")))),
         )
+    }
+
+    /// Interfaces that are no pod's and have no program.
+    fn unattached_others(&self) -> impl Iterator<Item = String> {
+        let is_pod = |at: &u32| self.lists.endpoints.iter().any(|endpoint| endpoint.ifindex == *at);
+        let others = self.attach_errors.iter().filter(move |(at, _)| !is_pod(at));
+        others.map(|(ifindex, error)| format!("interface {ifindex}: {error}"))
     }
 
     fn first_on_hook(&self) -> Condition {

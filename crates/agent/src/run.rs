@@ -1,6 +1,7 @@
 //! The loop: drain the inputs, converge, publish. One owner; it runs on the thread that calls it, which may block
 //! in the kernel for some milliseconds, so everything that must answer meanwhile runs on other threads.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ pub enum Input {
     NotServed(Kind),
     /// A resource could not be listed or watched; it will be tried again.
     Failed(Kind, String),
+    /// All interfaces of this node but the loopback.
+    Interfaces(BTreeSet<u32>),
     /// The interfaces were listed once.
     LinksListed,
     /// A watch gave up: nothing of it will arrive any more.

@@ -3,7 +3,7 @@
 use core::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 
-use cellwall_abi::{Bucket, Conn, Family, Fragment};
+use cellwall_abi::{Bucket, Chosen, Conn, Family, Fragment};
 
 /// Connections and fragments of one family. Unanswered connections are bounded per slot as in the kernel; the
 /// tables themselves have no bound.
@@ -12,6 +12,7 @@ pub struct Connections<F: Family> {
     flows: Rows<F::FlowKey>,
     pending: Rows<F::FlowKey>,
     fragments: RefCell<BTreeMap<F::FragmentKey, Fragment>>,
+    chosen: RefCell<BTreeMap<F::ChosenKey, Chosen>>,
     tokens: RefCell<BTreeMap<u32, u32>>,
     /// FLOWS takes nothing more.
     pub full: Cell<bool>,
@@ -23,6 +24,7 @@ impl<F: Family> Default for Connections<F> {
             flows: Rows::default(),
             pending: Rows::default(),
             fragments: RefCell::default(),
+            chosen: RefCell::default(),
             tokens: RefCell::default(),
             full: Cell::new(false),
         }
@@ -70,6 +72,14 @@ impl<F: Family> Connections<F> {
 
     pub(crate) fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment) {
         self.fragments.borrow_mut().entry(*key).or_insert(*fragment);
+    }
+
+    pub(crate) fn chosen(&self, key: &F::ChosenKey) -> Option<Chosen> {
+        self.chosen.borrow().get(key).copied()
+    }
+
+    pub(crate) fn insert_chosen(&self, key: &F::ChosenKey, chosen: &Chosen) {
+        self.chosen.borrow_mut().insert(*key, *chosen);
     }
 
     /// The answered connections.

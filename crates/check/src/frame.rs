@@ -103,6 +103,8 @@ impl Packet for Frame {
         T::ref_from_prefix(bytes.get(OFFSET..)?).ok().map(|(value, _)| value)
     }
 
+    fn pull(&self) {}
+
     fn length(&self) -> u32 {
         u32::try_from(self.length).expect("a frame is small")
     }

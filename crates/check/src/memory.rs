@@ -7,9 +7,9 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cellwall_abi::{
-    Addr6, Be16, Be32, CLASS_WORLD, ClassPair, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment,
-    FragmentKey4, FragmentKey6, Live, Mac, PolicyEntry, PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED,
-    ServiceRecord, V4, V6,
+    Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, EndpointRecord,
+    FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, Mac, PolicyEntry, PolicyKey, PortKey,
+    PortValue, SERVICE_TRANSLATED, ServiceRecord, V4, V6,
 };
 use cellwall_policy::wanted::Observed;
 use cellwall_verdict::Tables;
@@ -146,7 +146,7 @@ impl Memory {
 }
 
 macro_rules! tables {
-    ($family:ty, $addr:ty, $flow_key:ty, $fragment_key:ty, $connections:ident) => {
+    ($family:ty, $addr:ty, $flow_key:ty, $fragment_key:ty, $chosen_key:ty, $connections:ident) => {
         impl Tables<$family> for Memory {
             fn live(&self) -> Live {
                 self.lookup.tables.live
@@ -228,6 +228,14 @@ macro_rules! tables {
                 self.$connections.insert_fragment(key, fragment);
             }
 
+            fn chosen(&self, key: &$chosen_key) -> Option<Chosen> {
+                self.$connections.chosen(key)
+            }
+
+            fn insert_chosen(&self, key: &$chosen_key, chosen: &Chosen) {
+                self.$connections.insert_chosen(key, chosen);
+            }
+
             fn now(&self) -> u32 {
                 self.tick
             }
@@ -239,8 +247,8 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, Be32, FlowKey4, FragmentKey4, four);
-tables!(V6, Addr6, FlowKey6, FragmentKey6, six);
+tables!(V4, Be32, FlowKey4, FragmentKey4, ChosenKey4, four);
+tables!(V6, Addr6, FlowKey6, FragmentKey6, ChosenKey6, six);
 
 /// Runs a plan on tables in memory.
 #[must_use]

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use cellwall_abi::Direction;
-
 use crate::error::AttachError;
 use crate::netlink::{self, Attributes, Body, CREATE, EXCL, REPLACE, Requests, TrafficHead};
-use crate::programs::{self, Programs};
+use crate::programs::{self, Hook, Programs};
 
 const NEW_QDISC: u16 = 36;
 const DELETE_QDISC: u16 = 37;
@@ -35,15 +33,18 @@ const DIRECT: u32 = 1;
 
 /// Before all others. Filters of one priority run newest first.
 const PRIORITY: u32 = 1;
-/// A handle that nobody gives by counting from one.
+/// A handle that nobody gives by counting from one; with the number of the hook, of which two share a side.
 const HANDLE: u32 = 0xce11;
 const ETH_P_ALL: u16 = 3;
 
-/// What enters a pod leaves the host side of its interface.
-const fn hook(direction: Direction) -> u32 {
-    match direction {
-        Direction::Ingress => HOOK_EGRESS,
-        Direction::Egress => HOOK_INGRESS,
+const fn side(hook: Hook) -> u32 {
+    if hook.is_at_egress() { HOOK_EGRESS } else { HOOK_INGRESS }
+}
+
+const fn handle(hook: Hook) -> u32 {
+    match hook {
+        Hook::ToPod | Hook::FromPod => HANDLE,
+        Hook::FromNode => HANDLE + 1,
     }
 }
 
@@ -51,9 +52,9 @@ fn head(ifindex: u32, parent: u32) -> TrafficHead {
     TrafficHead { index: ifindex.cast_signed(), parent, ..TrafficHead::default() }
 }
 
-fn filter_head(ifindex: u32, direction: Direction) -> TrafficHead {
+fn filter_head(ifindex: u32, hook: Hook) -> TrafficHead {
     let info = PRIORITY << 16 | u32::from(ETH_P_ALL.to_be());
-    TrafficHead { handle: HANDLE, info, ..head(ifindex, hook(direction)) }
+    TrafficHead { handle: handle(hook), info, ..head(ifindex, side(hook)) }
 }
 
 fn failed(step: &'static str, ifindex: u32) -> impl FnOnce(io::Error) -> AttachError {
@@ -67,9 +68,9 @@ struct Filter {
     program: Option<u32>,
 }
 
-/// Filters at a hook, in the order in which they run.
-fn filters(requests: &mut Requests, ifindex: u32, direction: Direction) -> io::Result<Vec<Filter>> {
-    let answers = match requests.list(GET_FILTER, &Body::new(&head(ifindex, hook(direction)))) {
+/// Filters on the side of a hook, in the order in which they run.
+fn filters(requests: &mut Requests, ifindex: u32, hook: Hook) -> io::Result<Vec<Filter>> {
+    let answers = match requests.list(GET_FILTER, &Body::new(&head(ifindex, side(hook)))) {
         // No clsact there, or no such interface any more.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT | libc::ENODEV)) => {
             return Ok(Vec::new());
@@ -80,7 +81,7 @@ fn filters(requests: &mut Requests, ifindex: u32, direction: Direction) -> io::R
         let head: TrafficHead = message.head()?;
         // A chain of filters announces itself with handle 0.
         (head.handle != 0).then(|| Filter {
-            is_at_our_place: head.handle == HANDLE && head.info >> 16 == PRIORITY,
+            is_at_our_place: head.handle == handle(hook) && head.info >> 16 == PRIORITY,
             program: program(message),
         })
     };
@@ -97,15 +98,15 @@ fn program(message: &netlink::Message) -> Option<u32> {
 pub(crate) fn adopt(heirs: &BTreeSet<u32>, programs: &Programs) -> Result<(), AttachError> {
     let mut requests = open()?;
     for ifindex in netlink::interfaces(&mut requests).map_err(failed("list", 0))? {
-        for direction in Direction::ALL {
+        for hook in Hook::ALL {
             let found =
-                filters(&mut requests, ifindex, direction).map_err(failed("list the filters of", ifindex))?;
-            let ours = programs::of(programs, direction).id;
+                filters(&mut requests, ifindex, hook).map_err(failed("list the filters of", ifindex))?;
+            let ours = programs::of(programs, hook).id;
             if found
                 .iter()
                 .any(|f| f.is_at_our_place && f.program.is_some_and(|id| id != ours && heirs.contains(&id)))
             {
-                put(&mut requests, ifindex, direction, programs)?;
+                put(&mut requests, ifindex, hook, programs)?;
             }
         }
     }
@@ -117,24 +118,23 @@ fn open() -> Result<Requests, AttachError> {
 }
 
 /// Inserts or replaces our filter: every packet sees the old program or the new one.
-fn put(
-    requests: &mut Requests,
-    ifindex: u32,
-    direction: Direction,
-    programs: &Programs,
-) -> Result<(), AttachError> {
-    let fd = programs::of(programs, direction).fd().as_fd().as_raw_fd();
+fn put(requests: &mut Requests, ifindex: u32, hook: Hook, programs: &Programs) -> Result<(), AttachError> {
+    let fd = programs::of(programs, hook).fd().as_fd().as_raw_fd();
     let options = Body::new(&())
         .with(BPF_FD, &fd.to_ne_bytes())
         .with(BPF_NAME, b"cellwall\0")
         .with(BPF_FLAGS, &DIRECT.to_ne_bytes());
-    let body =
-        Body::new(&filter_head(ifindex, direction)).with(KIND, b"bpf\0").with(OPTIONS, options.bytes());
+    let body = Body::new(&filter_head(ifindex, hook)).with(KIND, b"bpf\0").with(OPTIONS, options.bytes());
     requests.change(NEW_FILTER, CREATE | REPLACE, &body).map_err(failed("put a filter on", ifindex))
 }
 
-/// Puts both programs on an interface, or takes over those that are there.
-pub(crate) fn attach(ifindex: u32, own: &BTreeSet<u32>, programs: &Programs) -> Result<(), AttachError> {
+/// Puts the programs of `hooks` on an interface, or takes over those that are there.
+pub(crate) fn attach(
+    ifindex: u32,
+    hooks: &[Hook],
+    own: &BTreeSet<u32>,
+    programs: &Programs,
+) -> Result<(), AttachError> {
     let mut requests = open()?;
     let qdisc = TrafficHead { handle: CLSACT_HANDLE, ..head(ifindex, CLSACT) };
     match requests.change(NEW_QDISC, CREATE | EXCL, &Body::new(&qdisc).with(KIND, b"clsact\0")) {
@@ -143,38 +143,39 @@ pub(crate) fn attach(ifindex: u32, own: &BTreeSet<u32>, programs: &Programs) -> 
         }
         _ => {}
     }
-    for direction in Direction::ALL {
-        let found =
-            filters(&mut requests, ifindex, direction).map_err(failed("list the filters of", ifindex))?;
+    for &hook in hooks {
+        let found = filters(&mut requests, ifindex, hook).map_err(failed("list the filters of", ifindex))?;
         let there = found.iter().find(|f| f.is_at_our_place).map(|f| f.program);
         match there {
-            Some(Some(id)) if id == programs::of(programs, direction).id => {}
+            Some(Some(id)) if id == programs::of(programs, hook).id => {}
             Some(id) if id.is_none_or(|id| !own.contains(&id)) => {
                 let taken = io::Error::from_raw_os_error(libc::EBUSY);
                 return Err(failed("put a filter in the place of another's on", ifindex)(taken));
             }
-            _ => put(&mut requests, ifindex, direction, programs)?,
+            _ => put(&mut requests, ifindex, hook, programs)?,
         }
     }
     Ok(())
 }
 
-/// Takes both programs off, and the qdisc when nobody else uses it.
-pub(crate) fn detach(ifindex: u32, own: &BTreeSet<u32>) -> Result<(), AttachError> {
+/// Takes the programs of `hooks` off, and the qdisc when nobody else uses it.
+pub(crate) fn detach(ifindex: u32, hooks: &[Hook], own: &BTreeSet<u32>) -> Result<(), AttachError> {
     let mut requests = open()?;
-    let (mut deleted, mut others) = (false, false);
-    for direction in Direction::ALL {
-        let found =
-            filters(&mut requests, ifindex, direction).map_err(failed("list the filters of", ifindex))?;
-        let is_ours = |f: &&Filter| f.is_at_our_place && f.program.is_some_and(|id| own.contains(&id));
-        if found.iter().any(|f| is_ours(&f)) {
-            let body = Body::new(&filter_head(ifindex, direction)).with(KIND, b"bpf\0");
+    let mut deleted = false;
+    for &hook in hooks {
+        let found = filters(&mut requests, ifindex, hook).map_err(failed("list the filters of", ifindex))?;
+        if found.iter().any(|f| f.is_at_our_place && f.program.is_some_and(|id| own.contains(&id))) {
+            let body = Body::new(&filter_head(ifindex, hook)).with(KIND, b"bpf\0");
             gone_is_fine(requests.change(DELETE_FILTER, 0, &body)).map_err(failed("detach from", ifindex))?;
             deleted = true;
         }
-        others |= !found.iter().all(|f| is_ours(&f));
     }
-    if deleted && !others {
+    // Both sides.
+    for &hook in Hook::POD {
+        let left = filters(&mut requests, ifindex, hook).map_err(failed("list the filters of", ifindex))?;
+        deleted &= left.is_empty();
+    }
+    if deleted {
         let qdisc = TrafficHead { handle: CLSACT_HANDLE, ..head(ifindex, CLSACT) };
         let body = Body::new(&qdisc).with(KIND, b"clsact\0");
         gone_is_fine(requests.change(DELETE_QDISC, 0, &body))
@@ -190,20 +191,20 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Interfaces with both of our programs, and whether they are first in both directions.
-pub(crate) fn attached(programs: &Programs) -> Result<BTreeMap<u32, bool>, AttachError> {
+/// Interfaces with our programs at all of `hooks`, and whether they are first at each.
+pub(crate) fn attached(hooks: &[Hook], programs: &Programs) -> Result<BTreeMap<u32, bool>, AttachError> {
     let mut requests = open()?;
     let mut attached = BTreeMap::new();
     for ifindex in netlink::interfaces(&mut requests).map_err(failed("list", 0))? {
-        let (mut both, mut first) = (true, true);
-        for direction in Direction::ALL {
-            let ours = Some(programs::of(programs, direction).id);
+        let (mut all, mut first) = (true, true);
+        for &hook in hooks {
+            let ours = Some(programs::of(programs, hook).id);
             let found =
-                filters(&mut requests, ifindex, direction).map_err(failed("list the filters of", ifindex))?;
-            both &= found.iter().any(|f| f.program == ours);
+                filters(&mut requests, ifindex, hook).map_err(failed("list the filters of", ifindex))?;
+            all &= found.iter().any(|f| f.program == ours);
             first &= found.first().is_some_and(|f| f.program == ours);
         }
-        if both {
+        if all {
             attached.insert(ifindex, first);
         }
     }

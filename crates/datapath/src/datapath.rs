@@ -18,7 +18,7 @@ use crate::features::{self, Features};
 use crate::grace::Grace;
 use crate::netlink::{self, Requests};
 use crate::pins::Pins;
-use crate::programs::{self, Programs};
+use crate::programs::{self, Hook, Programs};
 use crate::settings::{Attach, Settings};
 use crate::tables::{Tables, failed};
 use crate::tcx::Links;
@@ -130,9 +130,10 @@ impl Datapath {
         self.grace.name()
     }
 
-    /// Ids that the kernel gave the programs, by [`Direction`]. They change only with the programs.
-    pub fn program_ids(&self) -> [u32; 2] {
-        [self.programs[0].id, self.programs[1].id]
+    /// Ids that the kernel gave the programs: those of a pod by [`Direction`], and that of all other interfaces. They
+    /// change only with the programs.
+    pub fn program_ids(&self) -> [u32; 3] {
+        self.programs.each_ref().map(|program| program.id)
     }
 
     /// What the tables that plans write hold. Array elements that no row leads to are left out.
@@ -152,28 +153,55 @@ impl Datapath {
         run::run_all(&self.tables, &self.grace, ops)
     }
 
-    /// Puts both programs on an interface, in front of all others, or takes over those that are there.
+    /// Puts both programs on the interface of a pod, in front of all others, or takes over those that are there.
     pub fn attach(&self, ifindex: u32) -> Result<(), AttachError> {
+        self.attach_at(ifindex, Hook::POD)
+    }
+
+    /// Puts the program of the node's other interfaces on one of them, in front of all others.
+    pub fn attach_node(&self, ifindex: u32) -> Result<(), AttachError> {
+        self.attach_at(ifindex, Hook::NODE)
+    }
+
+    fn attach_at(&self, ifindex: u32, hooks: &[Hook]) -> Result<(), AttachError> {
         if self.is_tcx() {
-            self.links.borrow_mut().attach(ifindex, &self.programs)
+            self.links.borrow_mut().attach(ifindex, hooks, &self.programs)
         } else {
-            clsact::attach(ifindex, &self.own, &self.programs)
+            clsact::attach(ifindex, hooks, &self.own, &self.programs)
         }
     }
 
-    /// Takes both programs off; fine when they, or the interface, are gone.
+    /// Takes both programs of a pod off; fine when they, or the interface, are gone.
     pub fn detach(&self, ifindex: u32) -> Result<(), AttachError> {
-        self.links.borrow_mut().detach(ifindex)?;
-        if self.is_tcx() { Ok(()) } else { clsact::detach(ifindex, &self.own) }
+        self.detach_at(ifindex, Hook::POD)
     }
 
-    /// Interfaces with both of our programs. On the way, pins whose interface is gone are removed, and pins that are
+    /// Takes off what [`Datapath::attach_node`] puts on; fine when it, or the interface, is gone.
+    pub fn detach_node(&self, ifindex: u32) -> Result<(), AttachError> {
+        self.detach_at(ifindex, Hook::NODE)
+    }
+
+    fn detach_at(&self, ifindex: u32, hooks: &[Hook]) -> Result<(), AttachError> {
+        self.links.borrow_mut().detach(ifindex, hooks)?;
+        if self.is_tcx() { Ok(()) } else { clsact::detach(ifindex, hooks, &self.own) }
+    }
+
+    /// Interfaces with both programs of a pod. On the way, pins whose interface is gone are removed, and pins that are
     /// gone are made again.
     pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, AttachError> {
+        self.attached_at(Hook::POD)
+    }
+
+    /// Interfaces with the program of [`Datapath::attach_node`].
+    pub fn attached_node(&self) -> Result<BTreeMap<u32, Attached>, AttachError> {
+        self.attached_at(Hook::NODE)
+    }
+
+    fn attached_at(&self, hooks: &[Hook]) -> Result<BTreeMap<u32, Attached>, AttachError> {
         let (kind, found) = if self.is_tcx() {
-            ("tcx", self.links.borrow_mut().attached(&self.programs)?)
+            ("tcx", self.links.borrow_mut().attached(hooks, &self.programs)?)
         } else {
-            ("clsact", clsact::attached(&self.programs)?)
+            ("clsact", clsact::attached(hooks, &self.programs)?)
         };
         Ok(found.into_iter().map(|(ifindex, first)| (ifindex, Attached { kind, first })).collect())
     }
@@ -234,7 +262,18 @@ impl Datapath {
     /// Sends a frame, from its Ethernet header on, through the program of a direction; true when it passes. For
     /// tests: it counts, and makes connections, as a packet does.
     pub fn test_run(&self, direction: Direction, frame: &[u8], at: At) -> Result<bool, TestRunError> {
-        test_run::test_run(&self.programs, direction, frame, at)
+        test_run::test_run(&self.programs, Hook::of_pod(direction), frame, at).map(|ran| ran.passes)
+    }
+
+    /// As [`Datapath::test_run`], through the program of the node's other interfaces.
+    pub fn test_run_node(&self, frame: &[u8], at: At) -> Result<bool, TestRunError> {
+        test_run::test_run(&self.programs, Hook::FromNode, frame, at).map(|ran| ran.passes)
+    }
+
+    /// The mark that a frame leaves a pod with, when it passes.
+    pub fn test_run_mark(&self, frame: &[u8], at: At) -> Result<Option<u32>, TestRunError> {
+        let ran = test_run::test_run(&self.programs, Hook::FromPod, frame, at)?;
+        Ok(ran.passes.then_some(ran.mark))
     }
 }
 
@@ -251,7 +290,7 @@ fn settle(tables: &Tables, settings: &Settings) -> Result<[u64; 2], OpenError> {
     let is_new = found.abi_version != ABI_VERSION || found.secret == [0; 2];
     let secret = if is_new { random().map_err(failed("make a secret for", "CONFIG"))? } else { found.secret };
     let flags = if settings.strict { CONFIG_STRICT } else { 0 };
-    let wanted = Config { secret, flags, abi_version: ABI_VERSION, mark: 0, pad: 0 };
+    let wanted = Config { secret, flags, abi_version: ABI_VERSION, mark: settings.mark, pad: 0 };
     if wanted != found {
         tables.config.put(&0, &wanted).map_err(failed("write", "CONFIG"))?;
     }

@@ -13,6 +13,7 @@
 mod read;
 mod state;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -32,12 +33,16 @@ const GROUPS: [u32; 3] = [1, 5, 9];
 /// How long something that nobody reports goes unseen.
 const RELIST: Duration = Duration::from_secs(5);
 
+/// `LOOPBACK_IFINDEX`: the same in every namespace.
+const LOOPBACK: u32 = 1;
+
 /// What the watch sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "the small one is sent once")]
 pub enum LinkEvent {
     /// [`Change::Link`], [`Change::LinkGone`] or [`Change::NodeAddresses`].
     Change(Change),
+    /// All interfaces of this namespace but the loopback, whenever one comes or goes.
+    Interfaces(BTreeSet<u32>),
     /// Everything that was there at first has been sent.
     Listed,
 }
@@ -116,12 +121,14 @@ impl Watch {
     /// Looks at what was heard of. Messages only say where to look: what they describe may be over already.
     fn follow(&mut self, heard: &Heard) -> Result<Vec<LinkEvent>, WatchError> {
         let mut news = Vec::new();
-        let mut look = std::collections::BTreeSet::new();
+        let mut look = BTreeSet::new();
+        let mut interfaces = false;
         let mut own_addresses = false;
         for message in &heard.messages {
             match message.kind {
                 NEW_LINK | DEL_LINK => {
                     let Some(link) = read::link(message) else { continue };
+                    interfaces |= message.kind == DEL_LINK || !self.state.is_known(link.ifindex);
                     if message.kind == DEL_LINK {
                         news.extend(self.state.deleted(link.ifindex, link.host_mac));
                     }
@@ -134,6 +141,9 @@ impl Watch {
             news.extend(self.relist()?);
             return Ok(news);
         }
+        if interfaces {
+            news.extend(self.interfaces()?);
+        }
         for ifindex in look {
             let seen = self.reader.one(ifindex).map_err(refused("an interface"))?;
             news.extend(self.state.changed(ifindex, seen, Instant::now()));
@@ -144,13 +154,19 @@ impl Watch {
         Ok(news)
     }
 
+    fn interfaces(&mut self) -> Result<Option<LinkEvent>, WatchError> {
+        let mut all = self.reader.interfaces().map_err(refused("interfaces"))?;
+        all.remove(&LOOPBACK);
+        Ok(self.state.interfaces(all))
+    }
+
     fn own_addresses(&mut self) -> Result<Option<LinkEvent>, WatchError> {
         let own = self.reader.own_addresses().map_err(refused("addresses"))?;
         Ok(self.state.own_addresses(own))
     }
 
     fn relist(&mut self) -> Result<Vec<LinkEvent>, WatchError> {
-        let mut news: Vec<LinkEvent> = self.own_addresses()?.into_iter().collect();
+        let mut news: Vec<LinkEvent> = self.own_addresses()?.into_iter().chain(self.interfaces()?).collect();
         let all: Vec<Seen> = self.reader.all().map_err(refused("interfaces"))?;
         news.extend(self.state.listed(all, Instant::now()));
         Ok(news)

@@ -1,4 +1,4 @@
-//! The two classifiers: loaded once for each object, pinned, found again.
+//! The classifiers: loaded once for each object, pinned, found again.
 //!
 //! The pins stand in a folder named after the digest of the object. When it is there and its programs use the
 //! tables that are pinned, they are what this binary would load: nothing is loaded and nothing is written.
@@ -25,8 +25,49 @@ use crate::tables;
 /// The kernel object, as the build script left it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cellwall"));
 
-/// Name of the program of each direction, in the object and as a pin.
-pub(crate) const NAMES: [&str; 2] = ["to_pod", "from_pod"];
+/// Names of the programs, by [`Hook`], in the object and as pins.
+pub(crate) const NAMES: [&str; 3] = ["to_pod", "from_pod", "from_node"];
+
+/// Where a program is: on which side of which interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hook {
+    /// What enters a pod, at tc egress of the host side of its interface.
+    ToPod,
+    /// What leaves a pod, at tc ingress of it.
+    FromPod,
+    /// What leaves by another interface of the node, at tc egress.
+    FromNode,
+}
+
+impl Hook {
+    pub(crate) const ALL: [Self; 3] = [Self::ToPod, Self::FromPod, Self::FromNode];
+    /// Those at an interface of a pod.
+    pub(crate) const POD: &[Self] = &[Self::ToPod, Self::FromPod];
+    /// That at any other.
+    pub(crate) const NODE: &[Self] = &[Self::FromNode];
+
+    /// The hook of a pod for packets of a direction.
+    pub(crate) const fn of_pod(direction: Direction) -> Self {
+        match direction {
+            Direction::Ingress => Self::ToPod,
+            Direction::Egress => Self::FromPod,
+        }
+    }
+
+    /// At tc egress of the interface; else at tc ingress.
+    pub(crate) const fn is_at_egress(self) -> bool {
+        !matches!(self, Self::FromPod)
+    }
+
+    /// What stands in names of pins.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ToPod => "ingress",
+            Self::FromPod => "egress",
+            Self::FromNode => "node",
+        }
+    }
+}
 
 /// A loaded program.
 #[derive(Debug)]
@@ -42,8 +83,8 @@ impl Loaded {
     }
 }
 
-/// Both programs, by [`Direction`] as a number.
-pub(crate) type Programs = [Loaded; 2];
+/// The programs, by [`Hook`] as a number.
+pub(crate) type Programs = [Loaded; 3];
 
 /// Takes the pinned programs, or loads and pins them together with the tables they need.
 pub(crate) fn open(settings: &Settings, pins: &Pins) -> Result<Programs, OpenError> {
@@ -57,7 +98,7 @@ pub(crate) fn open(settings: &Settings, pins: &Pins) -> Result<Programs, OpenErr
     }
     let names: Vec<String> = object.maps.keys().cloned().collect();
     load(settings, pins, &names, &folder)?;
-    Ok([take(&folder, 0)?, take(&folder, 1)?])
+    Ok([take(&folder, 0)?, take(&folder, 1)?, take(&folder, 2)?])
 }
 
 fn digest(object: &[u8]) -> String {
@@ -88,7 +129,7 @@ fn pinned(folder: &Path, map_ids: &[u32]) -> Result<Option<Programs>, OpenError>
             return Ok(None);
         }
     }
-    Ok(Some([take(folder, 0)?, take(folder, 1)?]))
+    Ok(Some([take(folder, 0)?, take(folder, 1)?, take(folder, 2)?]))
 }
 
 /// Loads the object; tables that are pinned are used, others are made and pinned.
@@ -108,7 +149,7 @@ fn load(settings: &Settings, pins: &Pins, names: &[String], folder: &Path) -> Re
     for name in NAMES {
         let refused = |source| OpenError::Program { name, source: Box::new(source) };
         let program: &mut SchedClassifier =
-            object.program_mut(name).expect("the object has both programs").try_into().map_err(refused)?;
+            object.program_mut(name).expect("the object has all programs").try_into().map_err(refused)?;
         program.load().map_err(refused)?;
         let path = folder.join(name);
         // Left by a load that ended half-way, or of programs whose tables are gone.
@@ -134,9 +175,9 @@ pub(crate) fn remove_others(pins: &Pins) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The program for packets of a direction.
-pub(crate) const fn of(programs: &Programs, direction: Direction) -> &Loaded {
-    &programs[direction as usize]
+/// The program of a hook.
+pub(crate) const fn of(programs: &Programs, hook: Hook) -> &Loaded {
+    &programs[hook as usize]
 }
 
 /// A program that is pinned, of this object or of another.
@@ -165,7 +206,7 @@ pub(crate) fn all_pinned(pins: &Pins) -> Result<Vec<Pinned>, OpenError> {
     Ok(all)
 }
 
-/// Ids of the tables that both programs use together.
+/// Ids of the tables that the programs use together.
 pub(crate) fn tables_of(programs: &Programs) -> Result<BTreeSet<u32>, OpenError> {
     let mut ids = BTreeSet::new();
     for (loaded, name) in programs.iter().zip(NAMES) {

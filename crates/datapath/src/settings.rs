@@ -35,6 +35,10 @@ pub struct Settings {
     pub events_bytes: u32,
     /// An interface whose pod is not known drops everything ([`cellwall_abi::CONFIG_STRICT`]).
     pub strict: bool,
+    /// The bit of the packet mark that says that a packet is stamped; 0 switches stamps and deferral off: Services are
+    /// then addresses like any other. No other software on the node may use the bit. kube-proxy has 0x4000 and 0x8000,
+    /// the portmap plugin 0x2000, Calico the upper half, the VPC plugin of AWS 0x80.
+    pub mark: u32,
     /// How long to wait for another agent to let go of the pins; `None`: not at all.
     pub wait: Option<Duration>,
     /// How the programs are attached.
@@ -52,6 +56,7 @@ impl Default for Settings {
             fragments: tables::FRAGMENTS4.capacity,
             events_bytes: tables::EVENTS.capacity,
             strict: false,
+            mark: 0x1000,
             wait: None,
             attach: Attach::default(),
         }

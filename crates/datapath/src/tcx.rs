@@ -7,34 +7,29 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use cellwall_abi::Direction;
 use tracing::warn;
 
 use crate::error::AttachError;
 use crate::pins;
-use crate::programs::{self, Loaded, Programs};
+use crate::programs::{self, Hook, Loaded, Programs};
 use crate::sys;
 
 /// How often, and how long, to wait for a link that is going.
 const LAST_LOOKS: u32 = 50;
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What enters a pod leaves the host side of its interface.
-const fn attach_type(direction: Direction) -> u32 {
-    match direction {
-        Direction::Ingress => sys::TCX_EGRESS,
-        Direction::Egress => sys::TCX_INGRESS,
-    }
+const fn attach_type(hook: Hook) -> u32 {
+    if hook.is_at_egress() { sys::TCX_EGRESS } else { sys::TCX_INGRESS }
 }
 
-fn path(links: &Path, ifindex: u32, direction: Direction) -> PathBuf {
-    links.join(format!("{ifindex}-{}", direction.name()))
+fn path(links: &Path, ifindex: u32, hook: Hook) -> PathBuf {
+    links.join(format!("{ifindex}-{}", hook.name()))
 }
 
-fn parse(name: &str) -> Option<(u32, Direction)> {
-    let (ifindex, direction) = name.split_once('-')?;
-    let direction = Direction::ALL.into_iter().find(|d| d.name() == direction)?;
-    Some((ifindex.parse().ok()?, direction))
+fn parse(name: &str) -> Option<(u32, Hook)> {
+    let (ifindex, hook) = name.split_once('-')?;
+    let hook = Hook::ALL.into_iter().find(|h| h.name() == hook)?;
+    Some((ifindex.parse().ok()?, hook))
 }
 
 fn failed(step: &'static str, ifindex: u32) -> impl FnOnce(io::Error) -> AttachError {
@@ -45,7 +40,7 @@ fn failed(step: &'static str, ifindex: u32) -> impl FnOnce(io::Error) -> AttachE
 #[derive(Debug)]
 pub(crate) struct Links {
     folder: PathBuf,
-    held: BTreeMap<(u32, Direction), OwnedFd>,
+    held: BTreeMap<(u32, Hook), OwnedFd>,
 }
 
 impl Links {
@@ -56,18 +51,18 @@ impl Links {
     /// Goes through the links that are pinned: one that runs one of `heirs` gets our program, in place; one whose
     /// interface is gone goes, too. Where everything is as it should be, nothing is written.
     pub(crate) fn adopt(&mut self, heirs: &BTreeSet<u32>, programs: &Programs) -> Result<(), AttachError> {
-        for (ifindex, direction) in self.all()? {
-            if let Some((link, running)) = self.take(ifindex, direction)?
+        for (ifindex, hook) in self.all()? {
+            if let Some((link, running)) = self.take(ifindex, hook)?
                 && heirs.contains(&running)
             {
-                replace(link, running, ifindex, direction, programs)?;
+                replace(link, running, ifindex, hook, programs)?;
             }
         }
         Ok(())
     }
 
-    /// Interfaces and directions of all links.
-    fn all(&self) -> Result<BTreeSet<(u32, Direction)>, AttachError> {
+    /// Interfaces and hooks of all links.
+    fn all(&self) -> Result<BTreeSet<(u32, Hook)>, AttachError> {
         let names = match pins::names(&self.folder) {
             // Somebody removed the folder, or what it is mounted on.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -78,20 +73,20 @@ impl Links {
 
     /// The link at an interface, and the id of the program that it runs. One that is not at that interface any more
     /// is taken off and its pin removed: the interface is gone, or in another network namespace.
-    fn take(&mut self, ifindex: u32, direction: Direction) -> Result<Option<(&OwnedFd, u32)>, AttachError> {
-        let path = path(&self.folder, ifindex, direction);
+    fn take(&mut self, ifindex: u32, hook: Hook) -> Result<Option<(&OwnedFd, u32)>, AttachError> {
+        let path = path(&self.folder, ifindex, hook);
         match sys::open_pinned(&path) {
             Ok(link) => {
-                self.held.insert((ifindex, direction), link);
+                self.held.insert((ifindex, hook), link);
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("open the link of", ifindex)(error));
             }
             Err(_) => {}
         }
-        let Some(link) = self.held.remove(&(ifindex, direction)) else { return Ok(None) };
+        let Some(link) = self.held.remove(&(ifindex, hook)) else { return Ok(None) };
         let info = sys::link_info(link.as_fd()).map_err(failed("look at the link of", ifindex))?;
-        if info.ifindex != ifindex || info.attach_type != attach_type(direction) {
+        if info.ifindex != ifindex || info.attach_type != attach_type(hook) {
             drop_link(&link, &path).map_err(failed("remove the old link of", ifindex))?;
             return Ok(None);
         }
@@ -101,49 +96,61 @@ impl Links {
                 Err(error) => warn!(ifindex, "the pin of a link is gone and cannot be made: {error}"),
             }
         }
-        let link = self.held.entry((ifindex, direction)).insert_entry(link).into_mut();
+        let link = self.held.entry((ifindex, hook)).insert_entry(link).into_mut();
         Ok(Some((link, info.program_id)))
     }
 
-    /// Puts both programs on an interface, in front of all others, or takes over the links that are there.
-    pub(crate) fn attach(&mut self, ifindex: u32, programs: &Programs) -> Result<(), AttachError> {
-        for direction in Direction::ALL {
-            if let Some((link, running)) = self.take(ifindex, direction)? {
-                replace(link, running, ifindex, direction, programs)?;
+    /// Puts the programs of `hooks` on an interface, in front of all others, or takes over the links that are there.
+    pub(crate) fn attach(
+        &mut self,
+        ifindex: u32,
+        hooks: &[Hook],
+        programs: &Programs,
+    ) -> Result<(), AttachError> {
+        for &hook in hooks {
+            if let Some((link, running)) = self.take(ifindex, hook)? {
+                replace(link, running, ifindex, hook, programs)?;
                 continue;
             }
-            let program = programs::of(programs, direction);
-            let link = attach_in_front(program, ifindex, attach_type(direction))
-                .map_err(failed("attach to", ifindex))?;
+            let program = programs::of(programs, hook);
+            let link =
+                attach_in_front(program, ifindex, attach_type(hook)).map_err(failed("attach to", ifindex))?;
             // Not pinned, the link would end with this process.
-            sys::pin(link.as_fd(), &path(&self.folder, ifindex, direction))
+            sys::pin(link.as_fd(), &path(&self.folder, ifindex, hook))
                 .map_err(failed("pin the link of", ifindex))?;
-            self.held.insert((ifindex, direction), link);
+            self.held.insert((ifindex, hook), link);
         }
         Ok(())
     }
 
-    /// Takes both programs off; fine when they or the interface are gone.
-    pub(crate) fn detach(&mut self, ifindex: u32) -> Result<(), AttachError> {
-        for direction in Direction::ALL {
-            if self.take(ifindex, direction)?.is_none() {
+    /// Takes the programs of `hooks` off; fine when they or the interface are gone.
+    pub(crate) fn detach(&mut self, ifindex: u32, hooks: &[Hook]) -> Result<(), AttachError> {
+        for &hook in hooks {
+            if self.take(ifindex, hook)?.is_none() {
                 continue;
             }
-            if let Some(link) = self.held.remove(&(ifindex, direction)) {
-                let path = path(&self.folder, ifindex, direction);
+            if let Some(link) = self.held.remove(&(ifindex, hook)) {
+                let path = path(&self.folder, ifindex, hook);
                 drop_link(&link, &path).map_err(failed("detach from", ifindex))?;
             }
         }
         Ok(())
     }
 
-    /// Interfaces with both of our programs, and whether they are first in both directions.
-    pub(crate) fn attached(&mut self, programs: &Programs) -> Result<BTreeMap<u32, bool>, AttachError> {
+    /// Interfaces with our programs at all of `hooks`, and whether they are first at each.
+    pub(crate) fn attached(
+        &mut self,
+        hooks: &[Hook],
+        programs: &Programs,
+    ) -> Result<BTreeMap<u32, bool>, AttachError> {
         let mut found: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
-        for (ifindex, direction) in self.all()? {
-            let Some((_, running)) = self.take(ifindex, direction)? else { continue };
-            let ours = programs::of(programs, direction).id;
-            let chain = match sys::tcx_programs(ifindex, attach_type(direction)) {
+        for (ifindex, hook) in self.all()? {
+            if !hooks.contains(&hook) {
+                continue;
+            }
+            let Some((_, running)) = self.take(ifindex, hook)? else { continue };
+            let ours = programs::of(programs, hook).id;
+            let chain = match sys::tcx_programs(ifindex, attach_type(hook)) {
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
                 chain => chain.map_err(failed("list the programs of", ifindex))?,
             };
@@ -151,10 +158,10 @@ impl Links {
                 found.entry(ifindex).or_default().push(chain.first() == Some(&ours));
             }
         }
-        let both = |(ifindex, first): (u32, Vec<bool>)| {
-            (first.len() == 2).then(|| (ifindex, first.iter().all(|f| *f)))
+        let all = |(ifindex, first): (u32, Vec<bool>)| {
+            (first.len() == hooks.len()).then(|| (ifindex, first.iter().all(|f| *f)))
         };
-        Ok(found.into_iter().filter_map(both).collect())
+        Ok(found.into_iter().filter_map(all).collect())
     }
 }
 
@@ -172,10 +179,10 @@ fn replace(
     link: &OwnedFd,
     running: u32,
     ifindex: u32,
-    direction: Direction,
+    hook: Hook,
     programs: &Programs,
 ) -> Result<(), AttachError> {
-    let ours = programs::of(programs, direction);
+    let ours = programs::of(programs, hook);
     if running == ours.id {
         return Ok(());
     }
@@ -200,12 +207,9 @@ mod tests {
 
     #[test]
     fn names_of_pins_go_there_and_back() {
-        for direction in Direction::ALL {
-            let path = path(Path::new("/x"), 12, direction);
-            assert_eq!(
-                parse(path.file_name().expect("a name").to_str().expect("text")),
-                Some((12, direction))
-            );
+        for hook in Hook::ALL {
+            let path = path(Path::new("/x"), 12, hook);
+            assert_eq!(parse(path.file_name().expect("a name").to_str().expect("text")), Some((12, hook)));
         }
         for foreign in ["", "12", "-ingress", "x-ingress", "12-", "12-both", "-1-egress", "4294967296-egress"]
         {

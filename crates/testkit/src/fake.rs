@@ -17,8 +17,9 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use cellwall_abi::{
-    Addr6, Be16, Be32, CLASS_WORLD, ClassPair, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment,
-    FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue, ServiceRecord, V4, V6,
+    Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, EndpointRecord,
+    FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey,
+    PortValue, ServiceRecord, V4, V6,
 };
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
@@ -207,7 +208,7 @@ impl<'a> Reader<'a> {
 }
 
 macro_rules! tables {
-    ($family:ty, $addr:ty, $flow_key:ty, $fragment_key:ty) => {
+    ($family:ty, $addr:ty, $flow_key:ty, $fragment_key:ty, $chosen_key:ty) => {
         impl Tables<$family> for Reader<'_> {
             fn live(&self) -> Live {
                 self.moment().memory.lookup.tables.live
@@ -283,6 +284,14 @@ macro_rules! tables {
                 Tables::<$family>::insert_fragment(&self.memory, key, fragment);
             }
 
+            fn chosen(&self, key: &$chosen_key) -> Option<Chosen> {
+                Tables::<$family>::chosen(&self.memory, key)
+            }
+
+            fn insert_chosen(&self, key: &$chosen_key, chosen: &Chosen) {
+                Tables::<$family>::insert_chosen(&self.memory, key, chosen);
+            }
+
             fn now(&self) -> u32 {
                 Tables::<$family>::now(&self.memory)
             }
@@ -294,5 +303,5 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, Be32, FlowKey4, FragmentKey4);
-tables!(V6, Addr6, FlowKey6, FragmentKey6);
+tables!(V4, Be32, FlowKey4, FragmentKey4, ChosenKey4);
+tables!(V6, Addr6, FlowKey6, FragmentKey6, ChosenKey6);

@@ -45,6 +45,9 @@ pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 /// The host's IPv6 address on every veth.
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, 1);
 
+/// The bridge of [`Net::bridged_pod`].
+pub const BRIDGE: &str = "br0";
+
 /// True for a process that may make namespaces. Tests that need it print `skipped: needs root` otherwise.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -161,6 +164,44 @@ impl Net {
         ])?;
         let ifindex = self.host.ifindex(interface)?;
         Ok(Pod { namespace, interface: interface.to_owned(), ifindex, v4, v6, mac, host_mac })
+    }
+
+    /// The next pod, as [`Net::pod`], with the host side of its veth in the bridge [`BRIDGE`], which has the gateway's
+    /// addresses and is made with the first: what the node routes to and from such pods passes the bridge.
+    pub fn bridged_pod(&mut self) -> io::Result<Pod> {
+        self.pods = self.pods.checked_add(1).filter(|n| *n < 200).ok_or(io::ErrorKind::QuotaExceeded)?;
+        if self.host.ifindex(BRIDGE).is_err() {
+            self.host.ip(&[
+                &format!("link add {BRIDGE} type bridge"),
+                &format!("address add {GATEWAY4}/24 dev {BRIDGE}"),
+                &format!("address add {GATEWAY6}/64 dev {BRIDGE} nodad"),
+                &format!("link set {BRIDGE} up"),
+            ])?;
+        }
+        let (n, interface) = (10 + self.pods, format!("cw{}", self.pods));
+        let v4 = Ipv4Addr::new(10, 244, 0, n);
+        let v6: Ipv6Addr =
+            format!("fd00:244::{n}").parse().expect("two digits and more are hexadecimal, too");
+        let namespace = Namespace::new()?;
+        namespace.sysctl("ipv6/conf/default/accept_dad", "0")?;
+        namespace.ip(&["link set lo up"])?;
+        self.host.ip(&[
+            &format!("link add {interface} type veth peer name eth0 netns {}", namespace.path()),
+            &format!("link set {interface} master {BRIDGE}"),
+            // A packet may go back the way it came, as a pod's own Service asks for: the kubelet sets it, too.
+            &format!("link set {interface} type bridge_slave hairpin on"),
+            &format!("link set {interface} up"),
+        ])?;
+        namespace.ip(&[
+            &format!("address add {v4}/24 dev eth0"),
+            &format!("address add {v6}/64 dev eth0 nodad"),
+            "link set eth0 up",
+            &format!("route add default via {GATEWAY4}"),
+            &format!("route add default via {GATEWAY6}"),
+        ])?;
+        let (mac, host_mac) = (namespace.mac("eth0")?, self.host.mac(&interface)?);
+        let ifindex = self.host.ifindex(&interface)?;
+        Ok(Pod { namespace, interface, ifindex, v4, v6, mac, host_mac })
     }
 
     /// Removes a pod: its veth at once, its namespace when nothing runs in it any more.

@@ -5,17 +5,17 @@
 //! else.
 
 use cellwall_abi::{
-    Be16, CONN_AUDIT, CONN_CLOSING, CONN_ESTABLISHED, CONN_FIN_OPENER, CONN_FIN_REPLIER, CONN_MIDFLOW,
-    CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, Conn, Direction, ENDPOINT_AUDIT, Family,
-    Reason, planted,
+    Be16, CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
+    CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, CONN_STAMPED,
+    Conn, Direction, ENDPOINT_AUDIT, Family, Reason, planted,
 };
 
 use crate::entry::{Case, Hook};
 use crate::header::{ACK, Ethernet, FIN, ICMP, ICMPV6, RST, SYN, TCP};
 use crate::parse::{Headers, Parse};
-use crate::policy::ask;
+use crate::policy::{ask, ask_reversed};
 use crate::tables::{Packet, Tables};
-use crate::{Verdict, icmp};
+use crate::{Verdict, icmp, stage};
 
 /// Ticks without an answer, or after the opener's last packet while unanswered.
 pub const PENDING_TICKS: u32 = 56;
@@ -32,19 +32,20 @@ const ECHO_ASKED_OF_POD: Be16 = Be16::new(2);
 /// The key of a packet's connection.
 #[inline(always)]
 pub fn key<F: Family>(hook: &Hook, headers: &Headers<F>) -> F::FlowKey {
-    let (addresses, mut ports) = match hook.direction() {
+    // References, since copies of both pairs would stand on the stack.
+    let (local, remote, mut ports) = match hook.direction() {
         Direction::Egress => {
-            ((headers.source, headers.destination), (headers.source_port, headers.destination_port))
+            (&headers.source, &headers.destination, (headers.source_port, headers.destination_port))
         }
         Direction::Ingress => {
-            ((headers.destination, headers.source), (headers.destination_port, headers.source_port))
+            (&headers.destination, &headers.source, (headers.destination_port, headers.source_port))
         }
     };
     if matches!(headers.protocol, ICMP | ICMPV6) {
         let asked_by_pod = icmp::is_request(headers) == matches!(hook.direction(), Direction::Egress);
         ports.1 = if asked_by_pod { ECHO_ASKED_BY_POD } else { ECHO_ASKED_OF_POD };
     }
-    F::flow_key(hook.ifindex, addresses, ports, headers.protocol)
+    F::flow_key(hook.ifindex, (*local, *remote), ports, headers.protocol)
 }
 
 /// Direction of the connection's first packet.
@@ -124,7 +125,8 @@ fn is_over(conn: &Conn, protocol: u8, is_pending: bool, now: u32) -> bool {
     now.wrapping_sub(conn.seen) > limit
 }
 
-/// A packet that may belong to a connection or open one.
+/// A packet that may belong to a connection. [`Reason::NoConnection`] when [`open`] must decide, with `deferred` when
+/// the tuple has an entry: one function after the other takes less of the stack than one in the other.
 #[inline(never)]
 pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let Case { tables, hook, headers, record, .. } = *case;
@@ -148,9 +150,9 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         found = None;
     }
     let is_opening = headers.protocol == TCP && is_opening(headers.flags);
-    let Some(conn) = found else { return open(case, &key) };
+    let Some(conn) = found else { return Verdict::new(Reason::NoConnection) };
     if is_opening && !planted("reply-entry-admits-a-syn") {
-        return open_again(case, conn);
+        return Verdict { deferred: true, ..Verdict::new(Reason::NoConnection) };
     }
     if conn.revision < record.since
         && !planted("since-ignored")
@@ -166,11 +168,63 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         }
         return revoked;
     }
-    conn.revision = hook.live.0;
-    if proceed(case, conn, now) && is_pending {
-        promote::<F, T>(conn, tables, &key, headers.protocol == TCP);
+    if conn.revision != hook.live.0 {
+        conn.revision = hook.live.0;
+        set_stamped(case, conn, !is_pending);
     }
+    if proceed(case, conn, now) && is_pending {
+        promote(case, conn, &key);
+    }
+    stamp_if(case, conn.flags & CONN_STAMPED != 0, conn.flags);
     Verdict::by_rule(Reason::Established, conn.rule)
+}
+
+/// Stamps a packet out of the pod, where that is asked for.
+#[inline(always)]
+fn stamp_if<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, is_stamped: bool, flags: u8) {
+    if is_stamped && matches!(case.hook.direction(), Direction::Egress) {
+        stage::stamp::<F, P, T>(case.packet, case.tables, case.slot, flags);
+    }
+}
+
+/// Whether what the pod sends on this connection carries a stamp. It holds for as long as the revision does, so the
+/// established path need not know why.
+#[inline(always)]
+fn set_stamped<F: Family, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    conn: &mut Conn,
+    is_answered: bool,
+) {
+    let is_wanted = conn.flags & CONN_OPENED_BY_POD != 0
+        && conn.flags & CONN_SELF == 0
+        && (conn.flags & CONN_DEFERRED != 0
+            || conn.flags & CONN_DIRECT == 0 && !planted("only-services-are-stamped"))
+        && stage::is_judged(case.record, is_answered);
+    conn.flags = conn.flags & !CONN_STAMPED | if is_wanted { CONN_STAMPED } else { 0 };
+}
+
+/// True when the packet of this case, seen behind all translation, is of a connection of its pod that was judged on
+/// this very destination. That connection need not be stamped any more.
+#[inline(never)]
+pub(crate) fn is_direct<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> bool {
+    let Case { tables, hook, headers, record, .. } = *case;
+    let key = key(hook, headers);
+    let mut is_pending = false;
+    let mut found = tables.flow(&key);
+    if found.is_none() {
+        is_pending = true;
+        found = tables.pending(&key);
+    }
+    let Some(conn) = found else { return false };
+    let deferred = if planted("a-deferred-entry-is-a-verdict") { 0 } else { CONN_DEFERRED };
+    if conn.flags & (CONN_OPENED_BY_POD | deferred) != CONN_OPENED_BY_POD
+        || conn.revision < record.since
+        || is_over(conn, headers.protocol, is_pending, tables.now())
+    {
+        return false;
+    }
+    conn.flags = conn.flags & !CONN_STAMPED | CONN_DIRECT;
+    true
 }
 
 /// Asks policy about a live connection, in its opener's direction. `Some` when it is no longer allowed.
@@ -183,7 +237,18 @@ fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
     if conn.flags & (CONN_OWN_NODE | CONN_SELF) != 0 {
         return None;
     }
-    let verdict = ask(case, opener(conn));
+    let verdict = match opener(conn) {
+        Direction::Ingress => ask(case, Direction::Ingress),
+        Direction::Egress => match stage::service(case) {
+            Some(service) => {
+                conn.flags |= CONN_DEFERRED;
+                stage::at_source(case, service)
+            }
+            // The Service is gone; what it led to is judged behind the translation.
+            None if conn.flags & CONN_DEFERRED != 0 && !planted("deferred-is-judged-again") => return None,
+            None => ask(case, Direction::Egress),
+        },
+    };
     if verdict.reason.is_drop() {
         if case.record.flags & ENDPOINT_AUDIT == 0 {
             return Some(Verdict::by_rule(Reason::Revoked, verdict.rule));
@@ -229,10 +294,12 @@ fn proceed<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &
 /// Moves an answered connection to the table that floods cannot reach. It is added there before it is removed
 /// here, so a reader on another CPU finds it in one of them. A full table leaves it where it is.
 #[inline(always)]
-fn promote<F: Family, T: Tables<F>>(conn: &mut Conn, tables: &T, key: &F::FlowKey, is_tcp: bool) {
+fn promote<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &mut Conn, key: &F::FlowKey) {
+    let tables = case.tables;
     let mut moved = *conn;
     moved.state |= CONN_ESTABLISHED;
-    if is_tcp && moved.flags & CONN_MIDFLOW == 0 {
+    set_stamped(case, &mut moved, true);
+    if case.headers.protocol == TCP && moved.flags & CONN_MIDFLOW == 0 {
         moved.handshake_us = tables.now_us().wrapping_sub(moved.handshake_us);
     }
     if tables.insert_flow(key, &moved) {
@@ -241,53 +308,82 @@ fn promote<F: Family, T: Tables<F>>(conn: &mut Conn, tables: &T, key: &F::FlowKe
 }
 
 /// Judges a first packet, or one that claims to be.
-#[inline(always)]
+#[inline(never)]
 fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
-    match case.exempt() {
-        Some(reason) => Verdict::new(reason),
-        None => ask(case, case.hook.direction()),
+    if let Some(reason) = case.exempt() {
+        return Verdict::new(reason);
     }
+    if let Direction::Egress = case.hook.direction()
+        && let Some(service) = stage::service(case)
+    {
+        return Verdict { deferred: true, ..stage::at_source(case, service) };
+    }
+    ask(case, case.hook.direction())
 }
 
-/// A SYN on the tuple of a known connection: judged as new. Denied, it does not touch the entry.
-#[inline(always)]
-fn open_again<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &mut Conn) -> Verdict {
-    let mut verdict = judge_new(case);
+/// A SYN on the tuple of a known connection, which was judged as new. Denied, it does not touch the entry.
+#[inline(never)]
+fn open_again<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdict: Verdict) -> Verdict {
+    let key = key(case.hook, case.headers);
+    // One that went meanwhile is made by the next packet.
+    let Some(conn) = case.tables.flow(&key).or_else(|| case.tables.pending(&key)) else { return verdict };
     if planted("own-node-by-address") && conn.flags & CONN_OWN_NODE != 0 {
         verdict = Verdict::new(Reason::OwnNode);
     }
     if verdict.reason.is_drop() && case.record.flags & ENDPOINT_AUDIT == 0 {
         return verdict;
     }
+    let deferred = if verdict.deferred { CONN_DEFERRED } else { 0 };
     if is_from_opener(conn, case.hook) && conn.state & CONN_CLOSING == 0 {
         // The same SYN once more.
         conn.revision = case.hook.live.0;
         conn.seen = case.tables.now();
+        conn.flags |= deferred;
+        set_stamped(case, conn, false);
         count(conn, case.hook.direction(), case.packet.length());
     } else {
-        fill(case, &verdict, case.hook.direction(), 0, conn);
+        fill(case, &verdict, case.hook.direction(), deferred, conn);
     }
+    stamp_if(case, conn.flags & CONN_STAMPED != 0, conn.flags);
     verdict
 }
 
-/// A packet without a connection.
-#[inline(always)]
-fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, key: &F::FlowKey) -> Verdict {
+/// A packet that opens a connection, or belongs to none; `is_known`: its tuple has an entry.
+#[inline(never)]
+pub(crate) fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, is_known: bool) -> Verdict {
+    let verdict = judge_new(case).forgotten(case.packet);
+    if is_known {
+        return open_again(case, verdict);
+    }
+    let is_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
+    let is_midflow = case.headers.protocol == TCP && !is_opening(case.headers.flags) && !is_exempt;
+    let reversed =
+        if is_midflow { ask_reversed(case).forgotten(case.packet) } else { Verdict::new(Reason::Allowed) };
+    enter(case, verdict, reversed)
+}
+
+/// Makes the entry that a first packet leaves. `reversed` is the verdict on the other direction, for TCP that opens
+/// nothing.
+#[inline(never)]
+fn enter<F: Parse, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    mut verdict: Verdict,
+    reversed: Verdict,
+) -> Verdict {
     let Case { tables, hook, headers, record, .. } = *case;
-    let mut verdict = judge_new(case);
+    let mut flags = if verdict.deferred { CONN_DEFERRED } else { 0 };
     let mut opener = hook.direction();
-    let mut flags = 0;
     let mut tracked = is_tracked(headers);
     let was_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
     if headers.protocol == TCP && !is_opening(headers.flags) && !was_exempt {
-        flags = CONN_MIDFLOW;
-        let reversed = ask(case, opener.reverse());
+        flags |= CONN_MIDFLOW;
         let continues = headers.flags & (ACK | SYN | RST) == ACK;
         if verdict.reason.is_drop() || !continues {
             if is_taken_over(record.midflow_until, tables.now()) && !reversed.reason.is_drop() {
                 // The other side opened it before anyone looked.
                 verdict = Verdict::by_rule(Reason::Midflow, reversed.rule);
                 opener = opener.reverse();
+                flags = CONN_MIDFLOW;
             } else if !verdict.reason.is_drop() && !case.is_open() {
                 return Verdict::new(Reason::NoConnection);
             } else {
@@ -299,10 +395,15 @@ fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, key: &F::Fl
             tracked = planted("midflow-admits-the-other-side");
         }
     }
-    if tracked && (!verdict.reason.is_drop() || record.flags & ENDPOINT_AUDIT != 0) {
-        let mut conn = Conn::default();
-        fill(case, &verdict, opener, flags, &mut conn);
-        tables.insert_pending(key, &conn, case.slot);
+    if !verdict.reason.is_drop() || record.flags & ENDPOINT_AUDIT != 0 {
+        if tracked {
+            let mut conn = Conn::default();
+            fill(case, &verdict, opener, flags, &mut conn);
+            tables.insert_pending(&key(hook, headers), &conn, case.slot);
+        }
+        // Also what leaves no entry.
+        let opened_by_pod = opener as u8 == Direction::Egress as u8;
+        stamp_if(case, !was_exempt && opened_by_pod && stage::is_judged(record, false), flags);
     }
     verdict
 }
@@ -349,6 +450,7 @@ fn fill<F: Parse, P: Packet, T: Tables<F>>(
     conn.mac = record.mac;
     conn.state = 0;
     conn.flags = flags | opened_by | if verdict.reason.is_drop() { CONN_AUDIT } else { 0 };
+    set_stamped(case, conn, false);
     count(conn, hook.direction(), packet.length());
 }
 

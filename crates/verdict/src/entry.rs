@@ -4,19 +4,21 @@
 //! dropped, with its reason, when the pod is isolated in that direction, and passes when it is not.
 
 use cellwall_abi::{
-    Direction, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Family, Live, Reason, V4, V6,
+    Be16, CONN_STAMPED, Direction, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Family, Live, Reason,
+    V4, V6,
 };
 
 use crate::header::{ETH_ARP, ETH_IPV4, ETH_IPV6, Ethernet, ICMPV6};
 use crate::parse::{Headers, Parse, Part};
 use crate::tables::{Packet, Tables};
-use crate::{Verdict, conn, fragment, icmp, neighbour};
+use crate::{Verdict, conn, fragment, icmp, neighbour, stage};
 
 /// Where and when: constant for one packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
-    /// 0 at the ingress hook of the pod. A number, compared where it is used: the verifier trusts a comparison,
+    /// 0 at the ingress hook of the pod, 1 at its egress hook. A number, compared where it is used: the verifier trusts a comparison,
     /// and does not know that a [`Direction`] in memory can only be 0 or 1.
+    /// 2 where the egress of a pod is judged behind a translation.
     egress: u32,
     /// Index of the host side of the pod's interface.
     pub ifindex: u32,
@@ -32,6 +34,20 @@ impl Hook {
         Self { egress: direction as u32, ifindex, live }
     }
 
+    /// The egress of the pod behind `ifindex`, judged at another hook, behind a translation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn behind(ifindex: u32, live: Live) -> Self {
+        Self { egress: 2, ifindex, live }
+    }
+
+    /// True for [`Hook::behind`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        self.egress == 2
+    }
+
     /// Into the pod or out of it.
     #[inline(always)]
     #[must_use]
@@ -39,7 +55,7 @@ impl Hook {
         if self.egress == 0 { Direction::Ingress } else { Direction::Egress }
     }
 
-    /// The other hook of the same interface.
+    /// The other hook of the same interface of a pod.
     #[inline(always)]
     #[must_use]
     pub const fn reverse(self) -> Self {
@@ -68,6 +84,13 @@ impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
         }
     }
 
+    /// The port that policy asks about, of a connection that was opened in `direction`.
+    #[inline(always)]
+    pub(crate) fn asked_port(&self, direction: Direction) -> Be16 {
+        let is_forward = direction as u8 == self.hook.direction() as u8;
+        if is_forward { self.headers.destination_port } else { self.headers.source_port }
+    }
+
     /// True when nothing isolates the pod in the direction of this packet.
     #[inline(always)]
     pub(crate) fn is_open(&self) -> bool {
@@ -84,7 +107,10 @@ impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
                 (self.headers.source == self.headers.destination).then_some(Reason::OwnPod)
             }
             (Direction::Ingress, 0) => Some(Reason::OwnNode),
-            (Direction::Ingress, ifindex) => (ifindex == self.hook.ifindex).then_some(Reason::OwnPod),
+            // A stamp that is still there names the pod of this hook ([`crate::arrive`]).
+            (Direction::Ingress, ifindex) => (ifindex == self.hook.ifindex
+                || self.packet.mark() & self.tables.mark() != 0)
+                .then_some(Reason::OwnPod),
         }
     }
 }
@@ -98,6 +124,9 @@ pub fn process<P: Packet, T: Tables<V4> + Tables<V6>>(
 ) -> Verdict {
     let live = Tables::<V4>::live(tables);
     let hook = Hook::new(direction, packet.ifindex(), live);
+    if matches!(direction, Direction::Egress) && packet.mark() != 0 {
+        stage::refuse(packet, tables);
+    }
     match packet.ether_type().get() {
         ETH_IPV4 if !packet.has_vlan_tag() => ip::<V4, P, T>(packet, tables, &hook),
         ETH_IPV6 if !packet.has_vlan_tag() => ip::<V6, P, T>(packet, tables, &hook),
@@ -113,6 +142,9 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) ->
         let key = conn::key(hook, &headers);
         if let Some(found) = tables.flow(&key)
             && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
+            && (found.flags & CONN_STAMPED == 0
+                || matches!(hook.direction(), Direction::Ingress)
+                || stage::stamp_established::<F, P, T>(packet, tables, hook, found.flags))
         {
             return Verdict::by_rule(Reason::Established, found.rule);
         }
@@ -134,6 +166,9 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) ->
             () if icmp::is_error(&headers) => icmp::error(&case),
             () => conn::track(&case),
         };
+        if verdict.reason == Reason::NoConnection {
+            verdict = conn::open(&case, verdict.deferred);
+        }
         if matches!(headers.part, Part::First) {
             fragment::remember(&case, verdict);
         }
@@ -144,7 +179,7 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) ->
 /// [`Parse::full`] with a signature that BTF can say: the layout of a `Result` is not one. `Reason::Allowed` for
 /// headers that were read.
 #[inline(never)]
-fn read_all<F: Parse, P: Packet>(packet: &P, headers: &mut Headers<F>) -> Reason {
+pub(crate) fn read_all<F: Parse, P: Packet>(packet: &P, headers: &mut Headers<F>) -> Reason {
     match F::full(packet) {
         Ok(read) => {
             *headers = read;
@@ -176,7 +211,7 @@ fn endpoint<'a, F: Family, T: Tables<F>>(tables: &'a T, hook: &Hook) -> Option<(
 
 /// A drop at an audited pod is counted and reported, and the packet passes.
 #[inline(always)]
-const fn audited(record: &EndpointRecord, verdict: Verdict) -> Verdict {
+pub(crate) const fn audited(record: &EndpointRecord, verdict: Verdict) -> Verdict {
     Verdict { audit: verdict.reason.is_drop() && record.flags & ENDPOINT_AUDIT != 0, ..verdict }
 }
 

@@ -1,6 +1,6 @@
 //! Fragments follow their first.
 
-use cellwall_abi::{ACTION_ALLOW, ACTION_DENY, Family, Fragment, Reason};
+use cellwall_abi::{ACTION_ALLOW, ACTION_DENY, Family, Fragment, Reason, planted};
 
 use crate::Verdict;
 use crate::entry::Case;
@@ -15,7 +15,12 @@ const FRAGMENT_TICKS: u32 = 28;
 fn key<F: Family, P, T>(case: &Case<'_, F, P, T>) -> F::FragmentKey {
     let Case { hook, headers, .. } = *case;
     let addresses = (headers.source, headers.destination);
-    F::fragment_key(hook.ifindex, hook.direction(), addresses, headers.id, headers.protocol)
+    let key = F::fragment_key(hook.ifindex, hook.direction(), addresses, headers.id, headers.protocol);
+    if hook.is_behind() && !planted("fragments-behind-follow-those-before") {
+        F::fragment_behind(key)
+    } else {
+        key
+    }
 }
 
 /// Remembers what the first fragment was told.
@@ -45,6 +50,6 @@ pub(crate) fn later<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
             return Verdict::by_rule(reason, first.rule);
         }
     }
-    let allowed = case.is_open() || ask_some_port(case) || cellwall_abi::planted("fragments-follow-nobody");
+    let allowed = case.is_open() || ask_some_port(case) || planted("fragments-follow-nobody");
     Verdict::new(if allowed { Reason::FragmentFollows } else { Reason::FragmentDenied })
 }

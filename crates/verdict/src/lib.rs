@@ -12,6 +12,9 @@
 //! 4. The class of the remote address, the exception of the image for that class, else the image's default
 //!    ([`policy`]).
 //!
+//! A packet that may be translated on its way is stamped, and the next hook that sees the stamp judges its destination
+//! ([`arrive`]).
+//!
 //! What it never does: pass a packet that it could not understand to an isolated pod ([`entry`]).
 #![no_std]
 #![expect(
@@ -27,13 +30,15 @@ mod icmp;
 mod neighbour;
 pub mod parse;
 pub mod policy;
+mod stage;
 mod tables;
 
 use cellwall_abi::Reason;
 pub use entry::{Hook, process};
+pub use stage::{Arrival, arrive};
 pub use tables::{Packet, Step, Tables};
 
-/// What is decided about a packet.
+/// What is decided about a packet. Eight bytes: what a kernel function can return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Why.
@@ -42,6 +47,8 @@ pub struct Verdict {
     pub rule: u32,
     /// The pod is audited: a drop is counted and reported, and the packet passes.
     pub audit: bool,
+    /// The packet goes to an address that this node translates: its connection is deferred.
+    pub deferred: bool,
 }
 
 impl Verdict {
@@ -49,14 +56,21 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, rule: 0, audit: false }
+        Self { reason, rule: 0, audit: false, deferred: false }
     }
 
     /// A verdict of a rule.
     #[inline(always)]
     #[must_use]
     pub const fn by_rule(reason: Reason, rule: u32) -> Self {
-        Self { reason, rule, audit: false }
+        Self { reason, rule, audit: false, deferred: false }
+    }
+
+    /// The same verdict, of whose reason the verifier knows nothing ([`Packet::forget`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn forgotten<P: Packet>(self, packet: &P) -> Self {
+        Self { reason: packet.forget(self.reason), ..self }
     }
 
     /// True when the packet goes on.

@@ -14,10 +14,11 @@ use crate::tables::{Packet, Tables};
 fn entry<'a, F: Family, P: Packet, T: Tables<F>>(
     case: &Case<'a, F, P, T>,
     direction: Direction,
+    address: &F::Addr,
 ) -> &'a PolicyEntry {
     let Case { tables, hook, record, .. } = *case;
     let bank = if cellwall_abi::planted("wrong-bank") { hook.live.idle_bank() } else { hook.live.bank() };
-    let class = tables.class(&case.remote(), bank);
+    let class = tables.class(address, bank);
     match tables.policy(&PolicyKey { image: record.image[direction as usize], class }) {
         Some(exception) => exception,
         None => &record.default[direction as usize],
@@ -34,14 +35,30 @@ pub(crate) fn ask<F: Family, P: Packet, T: Tables<F>>(
     if case.record.image[direction as usize] == 0 {
         return Verdict::new(Reason::NotIsolated);
     }
-    let entry = entry(case, direction);
+    let entry = entry(case, direction, &case.remote());
     let (action, rule) = if headers.has_ports() {
-        let is_forward = direction as u8 == case.hook.direction() as u8;
-        let port = if is_forward { headers.destination_port } else { headers.source_port };
-        look_up::<F, T>(case.tables, entry, headers.protocol, port)
+        look_up::<F, T>(case.tables, entry, headers.protocol, case.asked_port(direction))
     } else {
         (entry.rest_action, entry.rest_rule)
     };
+    answer(action, rule)
+}
+
+/// Asks policy about the connection of this packet, if the other side opened it.
+#[inline(never)]
+pub(crate) fn ask_reversed<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
+    ask(case, case.hook.direction().reverse())
+}
+
+/// Asks the egress policy of an isolated pod about another destination than the packet's.
+#[inline(never)]
+pub(crate) fn ask_backend<F: Family, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    address: &F::Addr,
+    port: Be16,
+) -> Verdict {
+    let entry = entry(case, Direction::Egress, address);
+    let (action, rule) = look_up::<F, T>(case.tables, entry, case.headers.protocol, port);
     answer(action, rule)
 }
 
@@ -49,7 +66,7 @@ pub(crate) fn ask<F: Family, P: Packet, T: Tables<F>>(
 /// first fragment is still judged, so nothing denied can be put together again.
 #[inline(always)]
 pub(crate) fn ask_some_port<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> bool {
-    let entry = entry(case, case.hook.direction());
+    let entry = entry(case, case.hook.direction(), &case.remote());
     entry.some & PolicyEntry::protocol_bit(case.headers.protocol) != 0
 }
 

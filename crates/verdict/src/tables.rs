@@ -1,8 +1,8 @@
 //! What the decision needs from outside: the packet's bytes and the tables.
 
 use cellwall_abi::{
-    Be16, Conn, EndpointRecord, Family, Fragment, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
-    ServiceRecord,
+    Be16, Chosen, Conn, EndpointRecord, Family, Fragment, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
+    Reason, ServiceRecord,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -21,6 +21,13 @@ pub trait Packet: Sized {
     fn read<T: FromBytes>(&self, offset: u32) -> Option<T>;
     /// `T` at `OFFSET` when those bytes are in the linear part. An absence says nothing about the packet.
     fn direct<T: FromBytes + KnownLayout + Immutable, const OFFSET: usize>(&self) -> Option<&T>;
+    /// The same reason, of which the verifier knows nothing: it follows what comes next once instead of once for every
+    /// reason. Everywhere else nothing.
+    fn forget(&self, reason: Reason) -> Reason {
+        reason
+    }
+    /// Brings the headers into the linear part. No reference from [`Packet::direct`] outlives it.
+    fn pull(&self);
     /// Length of the frame in bytes.
     fn length(&self) -> u32;
     /// EtherType as the kernel understood it.
@@ -82,6 +89,10 @@ pub trait Tables<F: Family> {
     fn fragment(&self, key: &F::FragmentKey) -> Option<Fragment>;
     /// Remembers what a first fragment was told, unless one was already.
     fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment);
+    /// What was said of a destination behind a translation.
+    fn chosen(&self, key: &F::ChosenKey) -> Option<Chosen>;
+    /// Remembers it.
+    fn insert_chosen(&self, key: &F::ChosenKey, chosen: &Chosen);
     /// Current tick ([`cellwall_abi::TICK_SHIFT`]), coarse.
     fn now(&self) -> u32;
     /// Microseconds of the monotonic clock, low 32 bits, exact.

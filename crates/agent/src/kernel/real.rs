@@ -12,6 +12,11 @@ use cellwall_policy::wanted::Observed;
 
 use super::{Count, Hook, Kernel, Usage};
 
+fn hooks(attached: BTreeMap<u32, Attached>) -> BTreeMap<u32, Hook> {
+    let hook = |(ifindex, Attached { kind, first })| (ifindex, Hook { kind, first });
+    attached.into_iter().map(hook).collect()
+}
+
 impl Kernel for Datapath {
     fn secret(&self) -> [u64; 2] {
         Self::secret(self)
@@ -38,8 +43,7 @@ impl Kernel for Datapath {
     }
 
     fn attached(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError> {
-        let attached = Self::attached(self)?.into_iter();
-        Ok(attached.map(|(ifindex, Attached { kind, first })| (ifindex, Hook { kind, first })).collect())
+        Self::attached(self).map(hooks)
     }
 
     fn attach(&mut self, ifindex: u32) -> Result<(), AttachError> {
@@ -48,6 +52,18 @@ impl Kernel for Datapath {
 
     fn detach(&mut self, ifindex: u32) -> Result<(), AttachError> {
         Self::detach(self, ifindex)
+    }
+
+    fn attached_node(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError> {
+        Self::attached_node(self).map(hooks)
+    }
+
+    fn attach_node(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        Self::attach_node(self, ifindex)
+    }
+
+    fn detach_node(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        Self::detach_node(self, ifindex)
     }
 
     fn counters(&mut self) -> Result<Vec<Count>, TableError> {

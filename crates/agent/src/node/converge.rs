@@ -126,64 +126,6 @@ impl<K: Kernel> Node<K> {
             self.observed = Some(observed);
         }
     }
-
-    /// Programs come after the records that they look for, and leave interfaces that have none and shall have none.
-    fn attach(&mut self, now: Instant) {
-        let (Some(compiled), Some(observed)) = (&self.compiled, &self.observed) else { return };
-        let (wanted, placed) = (&compiled.wanted.endpoints, &observed.endpoints);
-        self.attach_errors.retain(|at, _| wanted.contains_key(at));
-        let missing: Vec<u32> = wanted
-            .keys()
-            .filter(|at| placed.contains_key(at) && !self.hooks.contains_key(at))
-            .copied()
-            .collect();
-        let leave: Vec<u32> = self
-            .hooks
-            .keys()
-            .filter(|at| !wanted.contains_key(at) && !placed.contains_key(at))
-            .copied()
-            .collect();
-        for ifindex in leave {
-            self.detach(ifindex);
-        }
-        for ifindex in &missing {
-            match self.kernel.attach(*ifindex) {
-                Ok(()) => {
-                    self.stats.attached += 1;
-                    self.attach_errors.remove(ifindex);
-                }
-                // The watch on interfaces will say so, too.
-                Err(error) if error.is_gone() => debug!(ifindex, "gone before it was enforced"),
-                Err(error) => {
-                    self.stats.attach_failed += 1;
-                    let message = format!("{error}: {}", error.source);
-                    warn!("{message}");
-                    self.attach_errors.insert(*ifindex, message);
-                }
-            }
-        }
-        if !missing.is_empty() {
-            self.look_at_hooks();
-            self.lists_stale = true;
-        }
-        if self.attach_errors.is_empty() {
-            self.attach_retry = Retry::default();
-        } else {
-            self.attach_retry.failed(now);
-        }
-    }
-
-    pub(super) fn detach(&mut self, ifindex: u32) {
-        match self.kernel.detach(ifindex) {
-            Ok(()) => self.stats.detached += u64::from(self.hooks.remove(&ifindex).is_some()),
-            Err(error) => {
-                self.stats.attach_failed += 1;
-                warn!("{error}: {}", error.source);
-            }
-        }
-        self.attach_errors.remove(&ifindex);
-        self.lists_stale = true;
-    }
 }
 
 fn with_causes(error: &dyn Error) -> String {

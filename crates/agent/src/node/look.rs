@@ -73,7 +73,8 @@ impl<K: Kernel> Node<K> {
             .compiled
             .iter()
             .flat_map(|c| c.wanted.endpoints.keys())
-            .any(|at| !self.hooks.contains_key(at));
+            .any(|at| !self.hooks.contains_key(at))
+            || self.others().any(|at| !self.other_hooks.contains_key(&at));
         if lost && self.attach_retry.at.is_none() {
             warn!("the programs are not on every interface; they are put there again");
             self.attach_retry.at = Some(now);
@@ -86,6 +87,10 @@ impl<K: Kernel> Node<K> {
                 self.lists_stale |= hooks != self.hooks;
                 self.hooks = hooks;
             }
+            Err(error) => self.cannot_read("links", &error),
+        }
+        match self.kernel.attached_node() {
+            Ok(hooks) => self.other_hooks = hooks,
             Err(error) => self.cannot_read("links", &error),
         }
     }

@@ -20,6 +20,8 @@ use cellwall_policy::wanted::Observed;
 pub(crate) struct FakeKernel {
     pub(crate) tables: Observed,
     pub(crate) hooks: BTreeMap<u32, Hook>,
+    /// Interfaces with the program of those that are no pod's.
+    pub(crate) node_hooks: BTreeMap<u32, Hook>,
     /// Writes until one fails.
     pub(crate) writes_left: Option<usize>,
     /// Interfaces that refuse programs.
@@ -110,6 +112,23 @@ impl Kernel for FakeKernel {
 
     fn detach(&mut self, ifindex: u32) -> Result<(), AttachError> {
         self.hooks.remove(&ifindex);
+        Ok(())
+    }
+
+    fn attached_node(&mut self) -> Result<BTreeMap<u32, Hook>, AttachError> {
+        Ok(self.node_hooks.clone())
+    }
+
+    fn attach_node(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        if self.refuse.contains(&ifindex) {
+            return Err(AttachError { step: "attach to", ifindex, source: eio() });
+        }
+        self.node_hooks.insert(ifindex, Hook { kind: "tcx", first: true });
+        Ok(())
+    }
+
+    fn detach_node(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        self.node_hooks.remove(&ifindex);
         Ok(())
     }
 

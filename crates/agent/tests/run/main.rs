@@ -176,7 +176,11 @@ fn the_connections_of_a_running_pod_are_taken_over_once_and_before_it_is_enforce
     }
     node.converge(now());
     let first = (BTreeMap::from([(address(1), ifindex(1))]), 0);
-    assert_eq!(node.kernel().imports, [first.clone()], "not of a new interface, nor of one without a pod");
+    assert_eq!(
+        node.kernel().imports,
+        std::slice::from_ref(&first),
+        "not of a new interface, nor of one without a pod"
+    );
 
     node.take(policy("deny", 80, 3), now());
     node.converge(now());
@@ -249,6 +253,40 @@ fn an_interface_that_refuses_programs_is_named_and_tried_again() {
     node.kernel().refuse.clear();
     node.converge(node.next_try().expect("a time is set"));
     assert!(node.snapshot(now()).status.ready);
+}
+
+#[test]
+fn interfaces_that_are_no_pods_get_a_program_of_their_own() {
+    let mut node = node(FakeKernel::default());
+    let others = |node: &mut Node<FakeKernel>| node.kernel().node_hooks.keys().copied().collect::<Vec<_>>();
+    listed(&mut node);
+    let (bridge, uplink) = (1077, 1078);
+    let all = BTreeSet::from([ifindex(1), ifindex(2), bridge, uplink]);
+    for input in [pod(1), link(1), Input::Interfaces(all.clone())] {
+        node.take(input, now());
+    }
+    node.converge(now());
+    assert_eq!(others(&mut node), [ifindex(2), bridge, uplink], "one of them becomes a pod's");
+    assert_eq!(node.kernel().hooks.keys().copied().collect::<Vec<_>>(), [ifindex(1)]);
+    node.take(link(2), now());
+    node.converge(now());
+    assert!(node.kernel().hooks.contains_key(&ifindex(2)));
+    assert_eq!(others(&mut node), [bridge, uplink], "and then has those of a pod");
+
+    node.kernel().node_hooks.remove(&bridge);
+    node.read_back(now());
+    node.converge(now());
+    assert_eq!(others(&mut node), [bridge, uplink], "what was taken off is put there again");
+
+    node.kernel().refuse.insert(1079);
+    node.take(Input::Interfaces(all.into_iter().chain([1079]).collect()), now());
+    node.converge(now());
+    let attached = condition(&node.snapshot(now()), "Attached").clone();
+    assert!(!attached.ok && attached.message.contains("1079"), "{attached:?}");
+    node.kernel().refuse.clear();
+    node.converge(node.next_try().expect("a time is set"));
+    assert!(node.snapshot(now()).status.ready);
+    assert_eq!(others(&mut node), [bridge, uplink, 1079]);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What the kernel says about interfaces and the namespaces at their other ends.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cellwall_abi::Mac;
 
 use crate::netlink::{
-    AddressHead, Attributes, Body, GET_ADDRESS, GET_LINK, LinkHead, Message, Requests, text,
+    self, AddressHead, Attributes, Body, GET_ADDRESS, GET_LINK, LinkHead, Message, Requests, text,
 };
 
 const LINK_ADDRESS: u16 = 1;
@@ -96,6 +97,11 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self { requests: Requests::open()? })
+    }
+
+    /// Indices of all interfaces.
+    pub(super) fn interfaces(&mut self) -> io::Result<BTreeSet<u32>> {
+        netlink::interfaces(&mut self.requests)
     }
 
     /// Every veth that leads to another namespace.

@@ -1,6 +1,6 @@
 //! What has been reported, and so what is news.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ struct Known {
 pub(super) struct State {
     links: BTreeMap<u32, Known>,
     own: Option<Vec<IpAddr>>,
+    interfaces: BTreeSet<u32>,
     later: bool,
 }
 
@@ -44,6 +45,20 @@ impl State {
     /// What comes from now on was not there before.
     pub(super) fn first_list_done(&mut self) {
         self.later = true;
+    }
+
+    /// Interfaces of this namespace.
+    pub(super) fn interfaces(&mut self, all: BTreeSet<u32>) -> Option<LinkEvent> {
+        if self.interfaces == all {
+            return None;
+        }
+        self.interfaces.clone_from(&all);
+        Some(LinkEvent::Interfaces(all))
+    }
+
+    /// True when the interface was in the last list.
+    pub(super) fn is_known(&self, ifindex: u32) -> bool {
+        self.interfaces.contains(&ifindex)
     }
 
     /// Addresses of this namespace.
@@ -110,7 +125,7 @@ impl State {
 
     /// All links were listed.
     pub(super) fn listed(&mut self, all: Vec<Seen>, now: Instant) -> Vec<LinkEvent> {
-        let present: std::collections::BTreeSet<u32> = all.iter().map(|seen| seen.ifindex).collect();
+        let present: BTreeSet<u32> = all.iter().map(|seen| seen.ifindex).collect();
         let missing: Vec<u32> = self.links.keys().filter(|at| !present.contains(at)).copied().collect();
         let mut news: Vec<LinkEvent> = missing.into_iter().filter_map(|at| self.gone(at)).collect();
         for seen in all {

@@ -229,7 +229,9 @@ fn the_client_of_a_service_sees_the_service_and_the_backend_sees_the_node() {
         world.policy("in", "server", Direction::Ingress, vec![node]);
         world.policy("out", "server", Direction::Egress, Vec::new());
         let service = allow(vec![crate::world::block("10.96.0.0/16")], &[(Protocol::TCP, 80)]);
-        world.policy("from", "client", Direction::Egress, vec![service]);
+        // Nobody has told of the Service, so both are judged: the address that is asked, and the backend behind it.
+        let backend = allow(vec![pods("server")], &[(Protocol::TCP, PORT)]);
+        world.policy("from", "client", Direction::Egress, vec![service, backend]);
         world.policy("to", "client", Direction::Ingress, Vec::new());
         let both = addresses(&server).into_iter().chain(addresses(&client)).collect();
         assert_eq!(world.datapath.import(&both).expect("nf_conntrack answers"), 2, "one at each end");

@@ -39,7 +39,7 @@ fn a_test_run_judges_counts_and_reports() {
         world.converge();
         while world.datapath.events(|_| ()) > 0 {}
 
-        let at = At { ifindex: server.ifindex, ingress_ifindex: friend.ifindex };
+        let at = At { ifindex: server.ifindex, ingress_ifindex: friend.ifindex, mark: 0 };
         let ends = (friend.v4.octets(), server.v4.octets());
         let run = |world: &World, port| {
             let frame = udp_frame((server.host_mac, server.mac), ends, (4000, port));
@@ -77,7 +77,7 @@ fn a_flood_of_drops_does_not_hold_up_its_reader() {
         world.pod("server", &server);
         world.policy("p", "server", Direction::Ingress, Vec::new());
         world.converge();
-        let at = At { ifindex: server.ifindex, ingress_ifindex: stranger.ifindex };
+        let at = At { ifindex: server.ifindex, ingress_ifindex: stranger.ifindex, mark: 0 };
         let ends = (stranger.v4.octets(), server.v4.octets());
         let frame = udp_frame((server.host_mac, server.mac), ends, (4000, 53));
         // More than the ring has room for.

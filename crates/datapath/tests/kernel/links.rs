@@ -70,7 +70,7 @@ impl Watching {
             match self.next() {
                 LinkEvent::Change(Change::LinkGone(gone)) => return assert_eq!(gone, ifindex),
                 LinkEvent::Change(Change::Link(link)) if link.ifindex == ifindex => {}
-                LinkEvent::Change(Change::NodeAddresses(_)) => {}
+                LinkEvent::Change(Change::NodeAddresses(_)) | LinkEvent::Interfaces(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -109,12 +109,13 @@ fn what_is_there_at_first_is_listed() {
     ip(&net.host, "link add here type veth peer name there");
     let mut watching = Watching::start(&net, 64);
     let mut links = Vec::new();
-    let mut own = Vec::new();
+    let (mut own, mut interfaces) = (Vec::new(), BTreeSet::new());
     loop {
         match watching.next() {
             LinkEvent::Change(Change::Link(link)) => links.push(link),
             LinkEvent::Change(Change::NodeAddresses(addresses)) => own = addresses,
             LinkEvent::Change(other) => panic!("{other:?}"),
+            LinkEvent::Interfaces(all) => interfaces = all,
             LinkEvent::Listed => break,
         }
     }
@@ -125,6 +126,8 @@ fn what_is_there_at_first_is_listed() {
         mac: cellwall_abi::Mac::from_octets(pod.mac),
         preexisting: true,
     };
+    let all = ["here", "there", &pod.interface].map(|name| net.host.ifindex(name).expect("it is there"));
+    assert_eq!(interfaces, BTreeSet::from(all), "all but the loopback");
     assert_eq!(links, [wanted], "a veth between two ends of this namespace is not reported");
     for address in ["10.244.0.1", "fd00:244::1"] {
         assert!(own.contains(&address.parse().expect("an address")), "{own:?}");
@@ -178,6 +181,27 @@ fn a_link_that_comes_changes_and_goes_is_followed() {
     drop(other);
     ip(&net.host, "link delete cw2");
     watching.gone(index);
+}
+
+#[test]
+fn interfaces_are_told_of_as_they_come_and_go() {
+    if skipped() {
+        return;
+    }
+    let net = Net::new("links").expect("a node");
+    let mut watching = Watching::listed(&net);
+    let mut told = |wanted: &[u32]| {
+        let wanted: BTreeSet<u32> = wanted.iter().copied().collect();
+        while watching.next() != LinkEvent::Interfaces(wanted.clone()) {}
+    };
+    ip(&net.host, "link add br0 type bridge");
+    let bridge = net.host.ifindex("br0").expect("it is there");
+    told(&[bridge]);
+    ip(&net.host, "link add br1 type bridge");
+    let dummy = net.host.ifindex("br1").expect("it is there");
+    told(&[bridge, dummy]);
+    ip(&net.host, "link delete br0");
+    told(&[dummy]);
 }
 
 #[test]

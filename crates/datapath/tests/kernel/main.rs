@@ -7,6 +7,7 @@ mod links;
 mod open;
 mod place;
 mod raw;
+mod services;
 mod sockets;
 mod tables;
 mod traffic;

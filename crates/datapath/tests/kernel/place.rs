@@ -31,7 +31,7 @@ impl Place {
             let folder = folder.expect("an entry").path();
             let old = folder.with_file_name("old");
             std::fs::create_dir(&old).expect("a BPF file system");
-            for name in ["to_pod", "from_pod"] {
+            for name in ["to_pod", "from_pod", "from_node"] {
                 std::fs::rename(folder.join(name), old.join(name)).expect("a pin");
             }
             std::fs::remove_dir(folder).expect("it is empty");

@@ -111,7 +111,7 @@ impl Kernel {
         } else {
             frame.ingress_ifindex
         };
-        let at = At { ifindex, ingress_ifindex };
+        let at = At { ifindex, ingress_ifindex, mark: 0 };
         self.datapath.test_run(flow.direction, frame.bytes(), at).expect("the program runs")
     }
 }

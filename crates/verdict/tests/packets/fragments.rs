@@ -8,7 +8,7 @@ use crate::headers::with_extensions;
 use crate::world::World;
 
 /// A fragment of the first datagram of a flow: its offset in eight bytes, and whether more follow.
-fn fragment(flow: &Flow, id: u16, offset: u16, more: bool) -> Vec<u8> {
+pub(crate) fn fragment(flow: &Flow, id: u16, offset: u16, more: bool) -> Vec<u8> {
     if flow.local.is_ipv4() {
         let mut bytes = opening(flow);
         bytes[18..20].copy_from_slice(&id.to_be_bytes());

@@ -5,4 +5,5 @@ mod fragments;
 mod headers;
 mod identity;
 mod revisions;
+mod services;
 mod world;

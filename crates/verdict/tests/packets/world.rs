@@ -18,7 +18,7 @@ use cellwall_testkit::memory::{Lookup, Memory};
 use cellwall_verdict::{Verdict, process};
 
 pub(crate) const POD: u32 = 7;
-const SLOT: u32 = 3;
+pub(crate) const SLOT: u32 = 3;
 const FRIEND: u32 = 17;
 /// Image per direction.
 pub(crate) const IMAGES: [u32; 2] = [101, 102];
@@ -32,7 +32,7 @@ pub(crate) const FAMILIES: [[&str; 3]; 2] =
 /// The pod's tables and connections.
 pub(crate) struct World {
     pub(crate) memory: Memory,
-    addresses: [IpAddr; 3],
+    pub(crate) addresses: [IpAddr; 3],
 }
 
 impl World {
@@ -46,6 +46,7 @@ impl World {
             since: 4,
             flags: ENDPOINT_IDENTIFIED,
             image: IMAGES,
+            ifindex: POD,
             mac: pod_mac(),
             default: [PolicyEntry::only_rest(ACTION_DENY, 0); 2],
             ..EndpointRecord::default()
@@ -131,10 +132,10 @@ impl World {
     }
 
     pub(crate) fn judge(&self, frame: &Frame, direction: Direction) -> Verdict {
+        let mut cut = frame.clone();
         let verdict = process(frame, &self.memory, direction);
         // Whatever the linear part holds, what is dropped is dropped.
         if verdict.reason.is_drop() {
-            let mut cut = frame.clone();
             cut.linear = 14;
             let found = process(&cut, &self.memory, direction);
             assert!(

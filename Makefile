@@ -20,8 +20,8 @@ demo: setup ## Enforce policies between namespaces on this machine, and watch (r
 test: setup ## Run all tests but those that need a cluster (as root also those of the kernel)
 	@scripts/test.sh
 
-test-kernel: setup ## Run only the tests that load programs into the kernel (root)
-	@scripts/test.sh -p cellwall-datapath -p cellwall-agent
+test-kernel: setup ## Run the tests that load programs into a kernel, here and on 6.1 and 6.12 in QEMU (root)
+	@scripts/test-kernel.sh $(KERNELS)
 
 mutants: setup ## Plant each bug of mutants.txt and see its test fail
 	@scripts/mutants.sh

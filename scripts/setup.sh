@@ -1,5 +1,6 @@
 #!/bin/bash
-# Makes this machine able to build and test the tree: `setup.sh build`, and for a cluster `setup.sh cluster`.
+# Makes this machine able to build and test the tree: `setup.sh build`, for a cluster `setup.sh cluster`, for virtual
+# machines with other kernels `setup.sh kernels`, and for those of arm64 `setup.sh arm64`.
 # Does nothing, in less than a second, when everything is there. Installs Debian packages, which needs root;
 # without root it says which are missing.
 set -euo pipefail
@@ -14,6 +15,14 @@ if [ "${1:-build}" = cluster ]; then
     tools+=(containerd:containerd runc:runc nft:nftables unshare:util-linux nsenter:util-linux)
     folders+=(/usr/lib/cni/bridge:containernetworking-plugins)
 fi
+case ${1:-build} in
+    kernels) tools+=(qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils) ;;
+    arm64)
+        tools+=(qemu-system-aarch64:qemu-system-arm cpio:cpio depmod:kmod xz:xz-utils)
+        tools+=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu)
+        folders+=(/usr/aarch64-linux-gnu/include:libc6-dev-arm64-cross)
+        ;;
+esac
 
 missing=()
 for tool in "${tools[@]}"; do

@@ -13,9 +13,6 @@ cargo test --locked --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log" |
     # What a passing test printed stays in the log, but for what it skipped and what the judge was asked.
     awk '/^successes:$/ { quiet = 1 } /^(failures:|test result:)/ { quiet = 0 } /^skipped|differences$/ || !quiet'
 status=${PIPESTATUS[0]}
-awk '
-    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) passed += $i; if ($(i+1) ~ /^failed/) failed += $i } }
-    /^skipped:/ { skipped++ }
-    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log"
+awk -f scripts/counts.awk "$log"
 [ "$status" = 0 ] || echo "test: failed; the whole output is in $log" >&2
 exit "$status"

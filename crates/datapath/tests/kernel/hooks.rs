@@ -11,6 +11,24 @@ fn open(settings: &Settings) -> Datapath {
     Datapath::open(settings).expect("a data path")
 }
 
+/// True, and said so, where the kernel has no tcx.
+fn without_tcx(datapath: &Datapath) -> bool {
+    let without = !datapath.features().tcx;
+    if without {
+        println!("skipped: {} has no tcx", datapath.features().kernel);
+    }
+    without
+}
+
+/// What `tc` says of an interface.
+fn show(place: &Place, arguments: &[&str]) -> String {
+    let mut tc = Command::new("tc");
+    tc.args(arguments);
+    let output = place.net.host.run(|| tc.output()).expect("iproute2");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 fn count(place: &Place, kind: &str) -> usize {
     fs::read_dir(place.pins(kind)).expect("a folder").count()
 }
@@ -19,7 +37,11 @@ fn count(place: &Place, kind: &str) -> usize {
 fn ours_is_first_whoever_was_there_before() {
     place("hooks", |place| {
         let pod = place.net.pod().expect("a pod");
-        let (theirs, ours) = (open(&place.other()), open(&place.settings));
+        let theirs = open(&place.other());
+        if without_tcx(&theirs) {
+            return;
+        }
+        let ours = open(&place.settings);
         theirs.attach(pod.ifindex).expect("an interface");
         ours.attach(pod.ifindex).expect("an interface");
         assert_eq!(ours.attached().expect("links")[&pod.ifindex], Attached { kind: "tcx", first: true });
@@ -36,6 +58,9 @@ fn a_pin_that_is_gone_is_made_again_and_nothing_is_detached() {
     place("hooks", |place| {
         let pod = place.net.pod().expect("a pod");
         let datapath = open(&place.settings);
+        if without_tcx(&datapath) {
+            return;
+        }
         datapath.attach(pod.ifindex).expect("an interface");
         for pin in fs::read_dir(place.pins("links")).expect("a folder") {
             fs::remove_file(pin.expect("an entry").path()).expect("a pin");
@@ -58,6 +83,9 @@ fn half_a_hook_is_none() {
     place("hooks", |place| {
         let pod = place.net.pod().expect("a pod");
         let datapath = open(&place.settings);
+        if without_tcx(&datapath) {
+            return;
+        }
         datapath.attach(pod.ifindex).expect("an interface");
         drop(datapath);
         fs::remove_file(place.pins(&format!("links/{}-ingress", pod.ifindex))).expect("a pin");
@@ -69,16 +97,18 @@ fn half_a_hook_is_none() {
     });
 }
 
+/// With its links where there is tcx, its filters where there is none.
 #[test]
 fn an_interface_that_is_gone_leaves_nothing() {
     place("hooks", |place| {
         let pod = place.net.pod().expect("a pod");
         let ifindex = pod.ifindex;
         let datapath = open(&place.settings);
+        let links = if datapath.features().tcx { 2 } else { 0 };
         assert!(datapath.attach(9_999).expect_err("no such interface").is_gone());
         assert_eq!(count(place, "links"), 0);
         datapath.attach(ifindex).expect("an interface");
-        assert_eq!(count(place, "links"), 2);
+        assert_eq!(count(place, "links"), links);
         place.net.remove(pod).expect("it was there");
         assert!(datapath.attached().expect("links").is_empty());
         assert_eq!(count(place, "links"), 0);
@@ -105,12 +135,7 @@ fn without_tcx_a_filter_does() {
     place("clsact", |place| {
         place.settings.attach = Attach::Clsact;
         let pod = place.net.pod().expect("a pod");
-        let show = |place: &Place| {
-            let mut tc = Command::new("tc");
-            tc.args(["qdisc", "show", "dev", &pod.interface]);
-            let output = place.net.host.run(|| tc.output()).expect("iproute2");
-            String::from_utf8_lossy(&output.stdout).into_owned()
-        };
+        let qdiscs = |place: &Place| show(place, &["qdisc", "show", "dev", &pod.interface]);
         let first = open(&place.settings);
         first.attach(pod.ifindex).expect("an interface");
         let hook = Attached { kind: "clsact", first: true };
@@ -124,10 +149,37 @@ fn without_tcx_a_filter_does() {
         let second = open(&place.settings);
         assert_eq!(second.attached().expect("filters")[&pod.ifindex], hook);
         second.attach(pod.ifindex).expect("it is attached");
-        assert!(show(place).contains("clsact"));
+        assert!(qdiscs(place).contains("clsact"));
         second.detach(pod.ifindex).expect("it was attached");
         assert!(second.attached().expect("filters").is_empty());
-        assert!(!show(place).contains("clsact"), "nothing is left");
+        assert!(!qdiscs(place).contains("clsact"), "nothing is left");
         second.detach(pod.ifindex).expect("nothing to do is fine");
+    });
+}
+
+#[test]
+fn filters_of_others_stay() {
+    place("clsact", |place| {
+        place.settings.attach = Attach::Clsact;
+        let pod = place.net.pod().expect("a pod");
+        let filters = |place: &Place| show(place, &["filter", "show", "dev", &pod.interface, "ingress"]);
+        let add = |place: &Place, priority: &str| {
+            let dev = ["filter", "add", "dev", &pod.interface, "ingress", "protocol", "all"];
+            let all = ["priority", priority, "u32", "match", "u32", "0", "0", "classid", "1:1"];
+            show(place, &[&dev[..], &all].concat());
+        };
+        let datapath = open(&place.settings);
+        datapath.attach(pod.ifindex).expect("an interface");
+        add(place, "2");
+        let hook = Attached { kind: "clsact", first: true };
+        assert_eq!(datapath.attached().expect("filters")[&pod.ifindex], hook);
+        datapath.detach(pod.ifindex).expect("it was attached");
+        assert!(filters(place).contains("u32"), "{}", filters(place));
+        assert!(!filters(place).contains("cellwall"), "{}", filters(place));
+
+        // The kernel has room for one kind of filter at a priority, and there is none before the first.
+        add(place, "1");
+        assert!(!datapath.attach(pod.ifindex).expect_err("our place is taken").is_gone());
+        assert!(datapath.attached().expect("filters").is_empty());
     });
 }

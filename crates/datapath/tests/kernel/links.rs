@@ -146,7 +146,9 @@ fn a_link_that_comes_changes_and_goes_is_followed() {
     let link = watching.link("both addresses", |link| link.addresses == pod.addresses());
     assert_eq!((link.ifindex, link.preexisting), (pod.ifindex, false));
 
-    ip(&net.host, "link set cw1 name cw1renamed");
+    // Before 6.2 only an interface that is down can be renamed.
+    let rename = ["link set cw1 down", "link set cw1 name cw1renamed", "link set cw1renamed up"];
+    net.host.ip(&rename).expect("it is there");
     watching.link("renamed", |link| link.name == "cw1renamed" && link.ifindex == pod.ifindex);
     ip(&pod.namespace, "address delete 10.244.0.11/32 dev eth0");
     watching.link("one address less", |link| link.addresses == addresses(&["fd00:244::11"]));

@@ -1,6 +1,7 @@
 //! The data path on the real kernel: in network namespaces of its own, with pins of its own. Needs root.
 
 mod conntrack;
+mod features;
 mod flows;
 mod hooks;
 mod links;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::check::Check;
+
 /// Asks the agent of this node what it enforces.
 ///
 /// The agent listens on a unix socket that only root can use, so run this as root on the node, or in the agent's
@@ -14,7 +16,8 @@ use clap_complete::Shell;
     name = "cellwall",
     disable_version_flag = true,
     after_help = "Exit codes:\n  0  done\n  1  the agent could not be asked, or answered with an error\n  \
-                  2  the command line is wrong\n  3  status: the node is not ready"
+                  2  the command line is wrong\n  3  status: the node is not ready\n\n\
+                  check has its own: cellwall check --help"
 )]
 pub(crate) struct Args {
     /// Socket of the agent.
@@ -47,6 +50,11 @@ pub(crate) enum Command {
     /// List the policies, with the pods of this node that each selects.
     #[command(visible_alias = "pol", alias = "policy")]
     Policies(Scope),
+    /// Try policies without a cluster: which flows they allow, and which rule says so.
+    ///
+    /// Asks no agent, and needs no cluster, kernel or root: manifests are compiled to the tables of a node, and the code
+    /// that runs in the kernel judges the first packet of each flow on them.
+    Check(Check),
     /// Print the versions of this command and of the agent.
     Version {
         /// Do not ask the agent.

@@ -1,7 +1,8 @@
-//! `cellwall`: asks the agent of this node what it enforces.
+//! `cellwall`: asks the agent of this node what it enforces, or what policies would do.
 
 mod age;
 mod args;
+mod check;
 mod endpoints;
 mod output;
 mod policies;

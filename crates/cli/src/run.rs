@@ -11,6 +11,7 @@ use clap::CommandFactory;
 use futures::StreamExt;
 
 use crate::args::{Args, Command, Format, Scope};
+use crate::check;
 use crate::output::{Versions, render};
 
 /// The node answered and is not ready.
@@ -24,6 +25,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Version { client: true } => return version(None, format),
+        Command::Check(args) => {
+            let (text, code) = check::run(args, format)?;
+            print(&text)?;
+            return Ok(code);
+        }
         _ => {}
     }
     let mut client = Client::connect(&args.socket).await?;
@@ -45,7 +51,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Version { .. } => version(Some(client.status().await?.agent_version), format),
-        Command::Completion { .. } => Ok(ExitCode::SUCCESS),
+        Command::Completion { .. } | Command::Check(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

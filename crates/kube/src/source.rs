@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 pub use api::api;
 pub use client::{ClientError, client};
-pub use folder::folder;
+pub use folder::{Manifests, folder, read, read_stream};
 
 /// What a source says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub(super) fn unreadable(key: &ObjectKey, error: &serde_json::Error) -> Problem 
     Problem {
         object: key.clone(),
         field: String::new(),
-        message: format!("cannot be read: {error}; the last version that could be read stays in force"),
+        message: format!("cannot be read: {error}; it has no effect, or the one that its last version had"),
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod manifest;
 mod merge;
+mod once;
 mod scan;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+pub use self::once::{Manifests, read, read_stream};
 use self::scan::Folder;
 use super::{Closed, Events, SourceEvent};
 

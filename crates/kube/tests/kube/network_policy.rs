@@ -455,19 +455,19 @@ fn what_cannot_be_read_at_all_is_bad() {
     check(
         "podSelector: all",
         expect![[r#"
-        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "all", expected LabelSelector; the last version that could be read stays in force
+        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "all", expected LabelSelector; it has no effect, or the one that its last version had
     "#]],
     );
     check(
         "policyTypes: Ingress",
         expect![[r#"
-        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "Ingress", expected a sequence; the last version that could be read stays in force
+        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "Ingress", expected a sequence; it has no effect, or the one that its last version had
     "#]],
     );
     check(
         "ingress: all",
         expect![[r#"
-        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "all", expected a sequence; the last version that could be read stays in force
+        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "all", expected a sequence; it has no effect, or the one that its last version had
     "#]],
     );
 }

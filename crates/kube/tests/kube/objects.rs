@@ -166,7 +166,7 @@ fn a_pod_with_broken_containers() {
     check(
         "{apiVersion: v1, kind: Pod, metadata: {name: p, labels: [a]}}",
         expect![[r#"
-        bad Pod default/p: : cannot be read: invalid type: sequence, expected a map; the last version that could be read stays in force
+        bad Pod default/p: : cannot be read: invalid type: sequence, expected a map; it has no effect, or the one that its last version had
     "#]],
     );
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cellwall_policy::model::{Change, ObjectKey};
+use cellwall_policy::model::{Change, Kind, ObjectKey};
 use serde_json::Value;
 use tracing::debug;
 
@@ -24,13 +24,46 @@ pub(super) struct Parsed {
 
 /// Reads the text of a file; the error is where it cannot be parsed, and why.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, (String, String)> {
-    let is_json = path.extension().is_some_and(|extension| extension == "json");
-    let documents = if is_json { json(text) } else { yaml(text) }?;
     let mut parsed = Parsed::default();
-    for (i, document) in documents.into_iter().enumerate() {
-        parsed.document(document, &format!("document {}", i + 1), path);
+    for found in objects(text, path, NODES_MAX)? {
+        parsed.take(found, path);
     }
     Ok(parsed)
+}
+
+/// An object as it is written.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Where in its file.
+    at: String,
+    /// Items of a typed list carry no kind of their own.
+    kind: Option<Kind>,
+    pub(super) value: Value,
+}
+
+/// All objects of a file, those of lists one by one; no more nodes than these in YAML.
+pub(super) fn objects(text: &str, path: &Path, nodes_max: usize) -> Result<Vec<Written>, (String, String)> {
+    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    let documents = if is_json { json(text) } else { yaml(text, nodes_max) }?;
+    let mut objects = Vec::new();
+    for (i, mut document) in documents.into_iter().enumerate() {
+        let at = format!("document {}", i + 1);
+        let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default();
+        // Items of a plain `List` carry their own kind.
+        let list = text("kind").strip_suffix("List").map(|kind| kind_of(text("apiVersion"), kind));
+        match (list, document.get_mut("items").map(Value::take)) {
+            (Some(kind), Some(Value::Array(items))) => {
+                let items = items.into_iter().enumerate();
+                objects.extend(items.map(|(i, value)| Written {
+                    at: format!("{at}, items[{i}]"),
+                    kind,
+                    value,
+                }));
+            }
+            _ => objects.push(Written { at, kind: None, value: document }),
+        }
+    }
+    Ok(objects)
 }
 
 fn json(text: &str) -> Result<Vec<Value>, (String, String)> {
@@ -40,9 +73,9 @@ fn json(text: &str) -> Result<Vec<Value>, (String, String)> {
         .map_err(|error| (format!("line {}", error.line()), format!("cannot be parsed: {error}")))
 }
 
-fn yaml(text: &str) -> Result<Vec<Value>, (String, String)> {
+fn yaml(text: &str, nodes_max: usize) -> Result<Vec<Value>, (String, String)> {
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_events: 2 * NODES_MAX },
+        budget: serde_saphyr::budget! { max_nodes: nodes_max, max_events: 2 * nodes_max },
         with_snippet: false,
     };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
@@ -52,34 +85,25 @@ fn yaml(text: &str) -> Result<Vec<Value>, (String, String)> {
 }
 
 impl Parsed {
-    fn document(&mut self, mut document: Value, at: &str, path: &Path) {
-        let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default();
-        // Items of a typed list carry no kind of their own; those of a plain `List` do.
-        let list = text("kind").strip_suffix("List").map(|kind| kind_of(text("apiVersion"), kind));
-        if let (Some(kind), Some(Value::Array(items))) = (list, document.get_mut("items").map(Value::take)) {
-            for (i, item) in items.into_iter().enumerate() {
-                let at = format!("{at}, items[{i}]");
-                match kind {
-                    Some(kind) => self.object(decode_as(kind, item), &at, path),
-                    None => self.object(decode(item), &at, path),
-                }
-            }
-            return;
-        }
-        self.object(decode(document), at, path);
-    }
-
-    fn object(&mut self, decoded: Decoded, at: &str, path: &Path) {
+    /// Decodes an object. Returns the kind of one that decides nothing.
+    pub(super) fn take(&mut self, found: Written, path: &Path) -> Option<String> {
+        let Written { at, kind, value } = found;
+        let decoded = match kind {
+            Some(kind) => decode_as(kind, value),
+            None => decode(value),
+        };
         match decoded {
             Decoded::Object(key, changes) => self.objects.push((key, changes)),
-            Decoded::Unnamed(kind) => self.wrong(at, &format!("this {} has no metadata.name", kind.name())),
+            Decoded::Unnamed(kind) => self.wrong(&at, &format!("this {} has no metadata.name", kind.name())),
             Decoded::Other { kind, .. } if kind.is_empty() => {
-                self.wrong(at, "this is no Kubernetes object: it has no kind");
+                self.wrong(&at, "this is no Kubernetes object: it has no kind");
             }
             Decoded::Other { api_version, kind } => {
                 debug!(file = %path.display(), api_version, kind, "this kind decides nothing here");
+                return Some(kind);
             }
         }
+        None
     }
 
     fn wrong(&mut self, at: &str, why: &str) {

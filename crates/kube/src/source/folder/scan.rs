@@ -55,7 +55,7 @@ impl Folder {
 
     /// Reads what has changed. An error is about the folder as a whole, and leaves everything as it was.
     pub(super) fn read(&mut self) -> io::Result<()> {
-        let names = self.names()?;
+        let names = names(&self.path)?;
         let mut settled = true;
         self.files.retain(|name, file| {
             let first_time = !std::mem::replace(&mut file.missing, !names.contains(name));
@@ -65,7 +65,7 @@ impl Folder {
         for name in names {
             let path = self.path.join(&name);
             let file = self.files.get(&name);
-            match content(&path) {
+            match content(&path, FILE_MAX) {
                 Ok(Content { young: true, hash, .. })
                     if self.unsettled < PATIENCE && file.is_none_or(|file| file.hash != Some(hash)) =>
                 {
@@ -84,25 +84,30 @@ impl Folder {
         self.unsettled = if settled { 0 } else { self.unsettled + 1 };
         Ok(())
     }
+}
 
-    /// Names of the manifests.
-    fn names(&self) -> io::Result<BTreeSet<String>> {
-        let mut names = BTreeSet::new();
-        for entry in fs::read_dir(&self.path)? {
-            let Ok(name) = entry?.file_name().into_string() else { continue };
-            let extension = Path::new(&name).extension().and_then(|extension| extension.to_str());
-            if !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json")) {
-                names.insert(name);
-            }
+/// Names of the manifests in a folder.
+pub(super) fn names(folder: &Path) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let extension = Path::new(&name).extension().and_then(|extension| extension.to_str());
+        if !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json")) {
+            names.insert(name);
         }
-        if names.len() > FILES_MAX {
-            return Err(io::Error::other(format!("it has more than {FILES_MAX} manifests")));
-        }
-        Ok(names)
     }
+    if names.len() > FILES_MAX {
+        return Err(io::Error::other(format!("it has more than {FILES_MAX} manifests")));
+    }
+    Ok(names)
 }
 
 impl Manifest {
+    /// What a file says at the only time it is read.
+    pub(super) fn once(objects: Vec<(ObjectKey, Vec<Change>)>, problems: Vec<(String, String)>) -> Self {
+        Self { objects, problems, ..Self::default() }
+    }
+
     /// Takes a content that is not the last one.
     fn take(&mut self, content: &Content, path: &Path) {
         if self.hash == Some(content.hash) {
@@ -137,28 +142,34 @@ impl Manifest {
 
 /// What was read of a file.
 #[derive(Debug)]
-struct Content {
-    text: String,
+pub(super) struct Content {
+    pub(super) text: String,
     hash: u64,
     /// Changed within [`SETTLE`].
     young: bool,
 }
 
-fn content(path: &Path) -> io::Result<Content> {
+/// Reads a file of at most `max` bytes.
+pub(super) fn content(path: &Path, max: u64) -> io::Result<Content> {
     let meta = fs::metadata(path)?;
     if !meta.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;
+    let text = text(File::open(path)?, max)?;
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let age = SystemTime::now().duration_since(meta.modified()?);
     Ok(Content { text, hash: hasher.finish(), young: age.is_ok_and(|age| age < SETTLE) })
+}
+
+/// Reads text of at most `max` bytes.
+pub(super) fn text(from: impl Read, max: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::other(format!("it is larger than {} MiB", max >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,114 @@
+//! Who is at the ends of a flow.
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use cellwall_policy::model::{Cluster, Kind, ObjectKey, Phase};
+
+use crate::flows::End;
+
+/// An end of a flow that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) who: Who,
+    /// Addresses that it may have, the first of a family counts.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The node that it is on or is; empty when that is not known.
+    pub(crate) node: String,
+}
+
+/// What has policies, and what has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// A pod with addresses of its own.
+    Pod(ObjectKey),
+    /// A pod with its node's network (S60).
+    HostNetwork,
+    /// A node.
+    Node,
+    /// Nobody that is known.
+    Outside,
+}
+
+impl Place {
+    /// The address of a family.
+    pub(crate) fn address(&self, ipv4: bool) -> Option<IpAddr> {
+        self.addresses.iter().find(|address| address.is_ipv4() == ipv4).copied()
+    }
+}
+
+/// Who has which name and address.
+pub(crate) struct Directory<'a> {
+    cluster: &'a Cluster,
+    pods: BTreeMap<IpAddr, Vec<ObjectKey>>,
+    nodes: BTreeMap<IpAddr, String>,
+}
+
+impl<'a> Directory<'a> {
+    pub(crate) fn new(cluster: &'a Cluster) -> Self {
+        let mut pods: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut nodes = BTreeMap::new();
+        for pod in cluster.pods.values().filter(|pod| pod.phase != Phase::Terminal) {
+            for address in &pod.addresses {
+                if pod.host_network {
+                    nodes.insert(*address, pod.node.clone());
+                } else {
+                    pods.entry(*address).or_default().push(pod.key());
+                }
+            }
+        }
+        for node in cluster.nodes.values() {
+            nodes.extend(node.addresses.iter().map(|address| (*address, node.name.clone())));
+        }
+        Self { cluster, pods, nodes }
+    }
+
+    /// Finds the end; the error says why it cannot be.
+    pub(crate) fn find(&self, end: &End) -> Result<Place, String> {
+        match end {
+            End::Pod(name) => self.pod(&named(Kind::Pod, name)?),
+            End::Service(name) => Err(format!("service {name}: Services are not known to this version")),
+            End::Ip(text) => self.address(text),
+        }
+    }
+
+    fn pod(&self, key: &ObjectKey) -> Result<Place, String> {
+        let Some(pod) = self.cluster.pods.get(key) else { return Err(format!("there is no {key}")) };
+        if pod.phase == Phase::Terminal {
+            return Err(format!("{key} has ended: it has no address any more"));
+        }
+        if pod.addresses.is_empty() {
+            return Err(format!("{key} has no address"));
+        }
+        let who = if pod.host_network { Who::HostNetwork } else { Who::Pod(pod.key()) };
+        Ok(Place { who, addresses: pod.addresses.clone(), node: pod.node.clone() })
+    }
+
+    fn address(&self, text: &str) -> Result<Place, String> {
+        let address: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
+        if address.is_unspecified() || address.is_loopback() {
+            return Err(format!("{address} is an address that no packet on a wire has"));
+        }
+        match self.pods.get(&address).map(Vec::as_slice) {
+            Some([key]) => Ok(Place { addresses: vec![address], ..self.pod(key)? }),
+            Some([first, second, ..]) => {
+                Err(format!("{first} and {second} both have {address}: name the one that is meant"))
+            }
+            _ => {
+                let node = self.nodes.get(&address);
+                let who = if node.is_some() { Who::Node } else { Who::Outside };
+                Ok(Place { who, addresses: vec![address], node: node.cloned().unwrap_or_default() })
+            }
+        }
+    }
+}
+
+/// The object that `namespace/name` names.
+fn named(kind: Kind, text: &str) -> Result<ObjectKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(ObjectKey::namespaced(kind, namespace, name))
+        }
+        _ => Err(format!("`{text}` is no name of a {}: that is NAMESPACE/NAME", kind.name())),
+    }
+}

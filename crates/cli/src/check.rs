@@ -1,0 +1,168 @@
+//! `cellwall check`: asks no agent.
+
+mod answer;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use cellwall_check::{Item, Outcome, Question, check, read_flows};
+use cellwall_kube::source::{Manifests, read, read_stream};
+use cellwall_policy::model::{Cluster, Touched};
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use crate::args::Format;
+use crate::output::render;
+use crate::table::printable;
+use answer::Answers;
+
+/// The largest file of flows that is read, in bytes.
+const FLOWS_MAX: u64 = 16 << 20;
+/// Something could not be answered or read.
+const INCOMPLETE: u8 = 2;
+/// A flow has a verdict that `--fail-on` names.
+const FAILED: u8 = 3;
+
+/// What the command's help ends with.
+const HELP: &str = r#"Flows:
+  A JSON list. SRC and DST are {"pod": "NAMESPACE/NAME"} or {"ip": "ADDRESS"}; PROTOCOL is
+  TCP, UDP, SCTP or ICMP, which has no port. IPv4 is meant where both ends have it.
+
+  [{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000},
+   {"src": {"ip": "203.0.113.9"}, "dst": {"pod": "shop/web"}, "protocol": "TCP", "port": 8080}]
+
+Answers (-o json), in the order of the flows:
+  {"verdict": "deny",
+   "egress":  {"verdict": "allow", "reason": "not isolated"},
+   "ingress": {"verdict": "deny", "reason": "isolated by shop/api, no rule matched",
+               "isolatedBy": ["shop/api"]}}
+  A rule that decided is there as "policy" and "rule", its position from 0. A flow that cannot
+  be answered is {"error": "..."}.
+
+Exit codes:
+  0  every flow was answered, whatever the verdicts
+  1  nothing could be answered: the flows or the folder cannot be read
+  2  a flow is answered with an error, a manifest could not be read, or the command line is wrong
+  3  a flow has a verdict that --fail-on names"#;
+
+/// What to check.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Check {
+    /// Manifests: a folder, a file, or - for standard input.
+    ///
+    /// Of a folder, the files *.yaml, *.yml and *.json directly in it. What counts: NetworkPolicy, Namespace, Pod, Node,
+    /// and as one pod of its name each Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job and
+    /// CronJob, unless the pods that it made are there, too.
+    #[arg(short, long, value_name = "PATH")]
+    filename: PathBuf,
+    /// Flows to ask about, or - for standard input: a JSON list.
+    #[arg(long, value_name = "FILE")]
+    flows: PathBuf,
+    /// Pod range of the cluster, in CIDR notation. Can be given for each family.
+    ///
+    /// Pods whose manifests have no address get one of it, which matters for rules with an ipBlock. As for the agent, an
+    /// address in it that no pod has is an unknown pod, which no rule allows.
+    #[arg(long = "pod-cidr", value_name = "CIDR", value_delimiter = ',')]
+    pod_cidrs: Vec<IpNet>,
+    /// Exit with 3 when a flow has one of these verdicts.
+    #[arg(long, value_name = "VERDICT", value_enum, value_delimiter = ',')]
+    fail_on: Vec<FailOn>,
+}
+
+/// A verdict.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FailOn {
+    /// Arrives.
+    Allow,
+    /// Does not arrive.
+    Deny,
+    /// Arrives at some backends of a Service.
+    Partial,
+}
+
+impl FailOn {
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Allow => Outcome::Allow,
+            Self::Deny => Outcome::Deny,
+            Self::Partial => Outcome::Partial,
+        }
+    }
+}
+
+/// Answers; the text to print and how to exit.
+pub(crate) fn run(args: Check, format: Format) -> Result<(String, ExitCode)> {
+    if is_stdin(&args.filename) && is_stdin(&args.flows) {
+        bail!("-f and --flows cannot both be read from standard input");
+    }
+    let flows = flows(&args.flows)?;
+    let manifests = if is_stdin(&args.filename) { read_stream(io::stdin()) } else { read(&args.filename) };
+    let manifests = manifests.with_context(|| format!("cannot read {}", args.filename.display()))?;
+    let is_whole = manifests.unread.is_empty();
+    let checked = check(cluster(args.pod_cidrs, manifests), &flows);
+    for note in &checked.notes {
+        warn(note);
+    }
+
+    let has_errors = checked.items.iter().any(|item| matches!(item, Item::Error { .. }));
+    let fails = |item: &Item| match item {
+        Item::Answer(answer) => args.fail_on.iter().any(|on| on.outcome() == answer.verdict),
+        Item::Error { .. } => false,
+    };
+    let code = match () {
+        () if has_errors || !is_whole => ExitCode::from(INCOMPLETE),
+        () if checked.items.iter().any(fails) => ExitCode::from(FAILED),
+        () => ExitCode::SUCCESS,
+    };
+    Ok((render(&Answers::new(flows, checked.items), format)?, code))
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn flows(path: &Path) -> Result<Vec<Question>> {
+    let from: Box<dyn Read> = if is_stdin(path) {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?)
+    };
+    let mut text = String::new();
+    from.take(FLOWS_MAX + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    if text.len() as u64 > FLOWS_MAX {
+        bail!("{} is larger than {} MiB: ask in parts", path.display(), FLOWS_MAX >> 20);
+    }
+    read_flows(&text).with_context(|| format!("{} is no list of flows, such as [{EXAMPLE}]", path.display()))
+}
+
+/// A flow as it is written.
+pub(crate) const EXAMPLE: &str =
+    r#"{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000}"#;
+
+/// What the manifests say; what is wrong with them is told.
+fn cluster(pod_cidrs: Vec<IpNet>, manifests: Manifests) -> Cluster {
+    let mut cluster = Cluster { pod_cidrs, ..Cluster::default() };
+    for change in manifests.changes {
+        cluster.apply(change, &mut Touched::default());
+    }
+    for problem in &manifests.unread {
+        eprintln!("error: {}", printable(&problem.to_string()));
+    }
+    for problem in cluster.problems.values().flatten().filter(|problem| !manifests.unread.contains(problem)) {
+        warn(&problem.to_string());
+    }
+    for note in &manifests.notes {
+        warn(note);
+    }
+    cluster
+}
+
+fn warn(what: &str) {
+    eprintln!("warning: {}", printable(what));
+}

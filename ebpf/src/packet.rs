@@ -13,6 +13,9 @@ use cellwall_verdict::header::NETWORK;
 use cellwall_verdict::{Packet, Step};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+/// Bits of a VLAN tag that are its id; the others are priority and eligibility to be dropped (IEEE 802.1Q).
+const VLAN_ID: u32 = 0xfff;
+
 /// A packet at a hook. With `BY_NETWORK` it is read from where the kernel says that its network header is, since
 /// interfaces of a node need not have Ethernet's: offsets stay those of an Ethernet frame.
 pub struct Skb<const BY_NETWORK: bool> {
@@ -131,7 +134,7 @@ impl<const BY_NETWORK: bool> Packet for Skb<BY_NETWORK> {
 
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
-        self.skb().vlan_present != 0
+        self.skb().vlan_present != 0 && self.skb().vlan_tci & VLAN_ID != 0
     }
 
     #[inline(always)]

@@ -1,12 +1,12 @@
 //! The maps, and how the decision sees them. Names, keys and values are those of `cellwall_abi::tables`.
 
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use cellwall_abi::{
-    Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config,
+    ACTION_ALLOW, Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config,
     Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry,
     PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord, TICK_SHIFT,
     V4, V6, record_index, tables as t,
@@ -212,7 +212,9 @@ macro_rules! tables {
 
             #[inline(always)]
             fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment) {
-                let _ = $fragments.insert(key, fragment, u64::from(BPF_NOEXIST));
+                let is_allowed = fragment.action == ACTION_ALLOW;
+                let flags = if is_allowed { BPF_ANY } else { BPF_NOEXIST };
+                let _ = $fragments.insert(key, fragment, u64::from(flags));
             }
 
             #[inline(always)]

@@ -11,6 +11,10 @@ pub const CLASS_WORLD: u32 = 0;
 /// lag of a watch fails closed.
 pub const CLASS_UNKNOWN_POD: u32 = 1;
 
+/// Bit in the class of every address of a node. Its other bits are an id as every class has one, so what the address
+/// is answered is answered under an id of its own.
+pub const CLASS_NODE: u32 = 1 << 31;
+
 /// Smallest id for a class with content.
 pub const FIRST_FREE_CLASS: u32 = 16;
 

@@ -159,14 +159,16 @@ impl Family for V6 {
         direction: crate::Direction,
         (source, destination): (Addr6, Addr6),
         id: u32,
-        protocol: u8,
+        _protocol: u8,
     ) -> FragmentKey6 {
         FragmentKey6 {
             ifindex,
             source,
             destination,
             id,
-            protocol,
+            // The receiver puts together by addresses and id alone (RFC 8200, 4.5), and a later fragment may name
+            // an extension header where the first names the transport behind it.
+            protocol: 0,
             direction: direction as u8,
             stage: 0,
             pad: 0,

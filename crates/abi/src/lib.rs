@@ -31,7 +31,7 @@ mod service;
 pub mod tables;
 
 pub use chosen::{Chosen, ChosenKey4, ChosenKey6};
-pub use class::{CLASS_UNKNOWN_POD, CLASS_WORLD, ClassPair, FIRST_FREE_CLASS};
+pub use class::{CLASS_NODE, CLASS_UNKNOWN_POD, CLASS_WORLD, ClassPair, FIRST_FREE_CLASS};
 pub use config::{CONFIG_STRICT, Config};
 pub use conn::{
     CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,

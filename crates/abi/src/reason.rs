@@ -77,13 +77,13 @@ reasons! {
     Malformed = 21 true "malformed",
     /// Neither IPv4, IPv6 nor ARP.
     EtherType = 22 true "ethertype",
-    /// An IPv6 header chain that is too long, has a routing header of type 0, or ends in no next header.
+    /// An IPv6 header chain that is too long, routes by way of others, or ends in no next header.
     Extension = 23 true "extension",
     /// IPv4 source routing.
     SourceRoute = 24 true "source_route",
     /// Source address or MAC is not the pod's.
     Spoofed = 25 true "spoofed",
-    /// Destination address or MAC is not the pod's.
+    /// Destination address or MAC is not the pod's; from a pod, an address that no wire leads to.
     NotAddressed = 26 true "not_addressed",
     /// A TCP packet that opens nothing and belongs to nothing.
     NoConnection = 27 true "no_connection",
@@ -99,6 +99,8 @@ reasons! {
     Internal = 32 true "internal",
     /// A stamp of no pod that is known: whose egress is to be judged cannot be said.
     StampUnknown = 33 true "stamp_unknown",
+    /// A tunnel from a pod to a node, which would take out of it a packet that nobody judged.
+    Tunnel = 34 true "tunnel",
 }
 
 impl Reason {

@@ -3,7 +3,7 @@
 use core::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 
-use cellwall_abi::{Bucket, Chosen, Conn, Family, Fragment};
+use cellwall_abi::{ACTION_ALLOW, Bucket, Chosen, Conn, Family, Fragment};
 
 /// Connections and fragments of one family. Unanswered connections are bounded per slot as in the kernel; the
 /// tables themselves have no bound.
@@ -71,7 +71,10 @@ impl<F: Family> Connections<F> {
     }
 
     pub(crate) fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment) {
-        self.fragments.borrow_mut().entry(*key).or_insert(*fragment);
+        let mut fragments = self.fragments.borrow_mut();
+        if fragment.action == ACTION_ALLOW || !fragments.contains_key(key) {
+            fragments.insert(*key, *fragment);
+        }
     }
 
     pub(crate) fn chosen(&self, key: &F::ChosenKey) -> Option<Chosen> {
@@ -95,6 +98,13 @@ impl<F: Family> Connections<F> {
     /// Puts a connection there, as if it had been there before.
     pub fn put(&self, key: F::FlowKey, conn: Conn, answered: bool) {
         if answered { self.flows.put(key, conn) } else { self.pending.put(key, conn) }
+    }
+
+    /// Removes every connection, as a sweep would.
+    pub fn remove_all(&self) {
+        for (key, _) in self.flows().into_iter().chain(self.pendings()) {
+            self.remove(&key);
+        }
     }
 
     /// Starts a new tick: every pod has all its tokens again.

@@ -30,7 +30,7 @@ pub struct Frame {
     pub ifindex: u32,
     /// Interface that received the packet, or 0: this node made it.
     pub ingress_ifindex: u32,
-    /// The kernel has taken a VLAN tag out of the frame.
+    /// The kernel has taken a VLAN tag with an id out of the frame.
     pub has_vlan_tag: bool,
     /// A segment that is still to be cut.
     pub is_segmented: bool,
@@ -200,6 +200,12 @@ pub fn answer(flow: &Flow) -> Vec<u8> {
         Protocol::ICMPV6 => write(|out| ip.icmpv6_echo_reply(CLIENT_PORT, 1).write(out, b"payload")),
         Protocol(other) => write(|out| ip.write(out, IpNumber(other), &[0; 8])),
     }
+}
+
+/// A packet of any protocol through the hook of `direction`, with a payload of one's own.
+#[must_use]
+pub fn packet(direction: Direction, ends: (IpAddr, IpAddr), protocol: u8, payload: &[u8]) -> Vec<u8> {
+    write(|out| ip(direction, ends).write(out, IpNumber(protocol), payload))
 }
 
 /// Bytes of a TCP segment of a flow with these flags, from its opener or to it.

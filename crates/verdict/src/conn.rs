@@ -11,7 +11,7 @@ use cellwall_abi::{
 };
 
 use crate::entry::{Case, Hook};
-use crate::header::{ACK, Ethernet, FIN, ICMP, ICMPV6, RST, SYN, TCP};
+use crate::header::{ACK, Ethernet, FIN, ICMP, ICMPV6, INIT, RST, SCTP, SYN, TCP};
 use crate::parse::{Headers, Parse};
 use crate::policy::{ask, ask_reversed};
 use crate::tables::{Packet, Tables};
@@ -24,6 +24,8 @@ pub const IDLE_TICKS: u32 = 168;
 /// Ticks after both FINs or a RST.
 pub const CLOSING_TICKS: u32 = 10;
 
+/// `remote_port` of ICMP that is no echo: no entry has it.
+const NO_ECHO: Be16 = Be16::new(0);
 /// `remote_port` of an echo that the pod asked.
 const ECHO_ASKED_BY_POD: Be16 = Be16::new(1);
 /// `remote_port` of an echo that the pod was asked.
@@ -42,10 +44,19 @@ pub fn key<F: Family>(hook: &Hook, headers: &Headers<F>) -> F::FlowKey {
         }
     };
     if matches!(headers.protocol, ICMP | ICMPV6) {
-        let asked_by_pod = icmp::is_request(headers) == matches!(hook.direction(), Direction::Egress);
-        ports.1 = if asked_by_pod { ECHO_ASKED_BY_POD } else { ECHO_ASKED_OF_POD };
+        let from_pod = matches!(hook.direction(), Direction::Egress);
+        ports.1 = match (icmp::is_request(headers), icmp::is_reply(headers)) {
+            (true, _) if from_pod => ECHO_ASKED_BY_POD,
+            (true, _) => ECHO_ASKED_OF_POD,
+            (_, true) if from_pod => ECHO_ASKED_OF_POD,
+            (_, true) => ECHO_ASKED_BY_POD,
+            // Nothing else answers an echo, whatever stands where its identifier would.
+            _ if planted("any-icmp-answers-an-echo") => ECHO_ASKED_BY_POD,
+            _ => NO_ECHO,
+        };
     }
-    F::flow_key(hook.ifindex, (*local, *remote), ports, headers.protocol)
+    let ifindex = if planted("connections-of-all-pods") { 0 } else { hook.ifindex };
+    F::flow_key(ifindex, (*local, *remote), ports, headers.protocol)
 }
 
 /// Direction of the connection's first packet.
@@ -59,10 +70,14 @@ fn is_from_opener(conn: &Conn, hook: &Hook) -> bool {
     (conn.flags & CONN_OPENED_BY_POD != 0) == matches!(hook.direction(), Direction::Egress)
 }
 
-/// A SYN that opens: without ACK, and without flags that contradict it.
+/// A SYN that opens: without ACK, and without flags that contradict it. Or an INIT of SCTP.
 #[inline(always)]
-const fn is_opening(flags: u8) -> bool {
-    flags & (SYN | ACK | RST | FIN) == SYN
+const fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
+    match headers.protocol {
+        TCP => headers.flags & (SYN | ACK | RST | FIN) == SYN,
+        SCTP => headers.flags == INIT && !planted("an-init-is-an-answer"),
+        _ => false,
+    }
 }
 
 /// The established path: true when the verdict stands and nothing about the connection changes but its counters.
@@ -149,7 +164,7 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         tables.remove(&key);
         found = None;
     }
-    let is_opening = headers.protocol == TCP && is_opening(headers.flags);
+    let is_opening = is_opening(headers);
     let Some(conn) = found else { return Verdict::new(Reason::NoConnection) };
     if is_opening && !planted("reply-entry-admits-a-syn") {
         return Verdict { deferred: true, ..Verdict::new(Reason::NoConnection) };
@@ -172,7 +187,7 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         conn.revision = hook.live.0;
         set_stamped(case, conn, !is_pending);
     }
-    if proceed(case, conn, now) && is_pending {
+    if proceed(case, conn, now) && is_pending && !planted("answered-stays-with-unanswered") {
         promote(case, conn, &key);
     }
     stamp_if(case, conn.flags & CONN_STAMPED != 0, conn.flags);
@@ -310,6 +325,9 @@ fn promote<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &
 /// Judges a first packet, or one that claims to be.
 #[inline(never)]
 fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
+    if planted("groups-pass") && F::is_group(case.headers.destination) {
+        return Verdict::new(Reason::NotIsolated);
+    }
     if let Some(reason) = case.exempt() {
         return Verdict::new(reason);
     }
@@ -321,12 +339,15 @@ fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Ver
     ask(case, case.hook.direction())
 }
 
-/// A SYN on the tuple of a known connection, which was judged as new. Denied, it does not touch the entry.
+/// A SYN or INIT on the tuple of a known connection, which was judged as new. Denied, it does not touch the entry.
 #[inline(never)]
 fn open_again<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdict: Verdict) -> Verdict {
     let key = key(case.hook, case.headers);
     // One that went meanwhile is made by the next packet.
     let Some(conn) = case.tables.flow(&key).or_else(|| case.tables.pending(&key)) else { return verdict };
+    if planted("a-port-rests-after-use") && conn.state & CONN_CLOSING != 0 {
+        return Verdict::new(Reason::NoConnection);
+    }
     if planted("own-node-by-address") && conn.flags & CONN_OWN_NODE != 0 {
         verdict = Verdict::new(Reason::OwnNode);
     }
@@ -356,7 +377,7 @@ pub(crate) fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, 
         return open_again(case, verdict);
     }
     let is_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
-    let is_midflow = case.headers.protocol == TCP && !is_opening(case.headers.flags) && !is_exempt;
+    let is_midflow = case.headers.protocol == TCP && !is_opening(case.headers) && !is_exempt;
     let reversed =
         if is_midflow { ask_reversed(case).forgotten(case.packet) } else { Verdict::new(Reason::Allowed) };
     enter(case, verdict, reversed)
@@ -375,7 +396,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
     let mut opener = hook.direction();
     let mut tracked = is_tracked(headers);
     let was_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
-    if headers.protocol == TCP && !is_opening(headers.flags) && !was_exempt {
+    if headers.protocol == TCP && !is_opening(headers) && !was_exempt {
         flags |= CONN_MIDFLOW;
         let continues = headers.flags & (ACK | SYN | RST) == ACK;
         if verdict.reason.is_drop() || !continues {
@@ -384,7 +405,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
                 verdict = Verdict::by_rule(Reason::Midflow, reversed.rule);
                 opener = opener.reverse();
                 flags = CONN_MIDFLOW;
-            } else if !verdict.reason.is_drop() && !case.is_open() {
+            } else if !verdict.reason.is_drop() && !case.is_open() && !planted("scans-pass") {
                 return Verdict::new(Reason::NoConnection);
             } else {
                 tracked = false;
@@ -411,7 +432,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
 /// True while a pod that was running when its interface was first enforced is taken over.
 #[inline(always)]
 const fn is_taken_over(until: u32, now: u32) -> bool {
-    until != 0 && until.wrapping_sub(now) < u32::MAX / 2
+    until != 0 && until.wrapping_sub(now) < u32::MAX / 2 && !planted("nothing-is-taken-over")
 }
 
 /// True when replies can be told: not to a group of receivers, and of ICMP only an echo's request.
@@ -467,6 +488,7 @@ pub(crate) fn is_live<F: Parse, P: Packet, T: Tables<F>>(
     let is_current = |conn: &Conn, is_pending| {
         conn.revision >= record.since && !is_over(conn, quoted.protocol, is_pending, now)
     };
-    tables.flow(&key).is_some_and(|conn| is_current(conn, false))
+    planted("errors-about-nothing")
+        || tables.flow(&key).is_some_and(|conn| is_current(conn, false))
         || tables.pending(&key).is_some_and(|conn| is_current(conn, true))
 }

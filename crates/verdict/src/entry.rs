@@ -4,11 +4,11 @@
 //! dropped, with its reason, when the pod is isolated in that direction, and passes when it is not.
 
 use cellwall_abi::{
-    Be16, CONN_STAMPED, Direction, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Family, Live, Reason,
-    V4, V6,
+    Be16, CLASS_NODE, CLASS_UNKNOWN_POD, CONN_STAMPED, Direction, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED,
+    EndpointRecord, Family, Live, Reason, V4, V6, planted,
 };
 
-use crate::header::{ETH_ARP, ETH_IPV4, ETH_IPV6, Ethernet, ICMPV6};
+use crate::header::{ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, Ethernet, ICMPV6, UDP};
 use crate::parse::{Headers, Parse, Part};
 use crate::tables::{Packet, Tables};
 use crate::{Verdict, conn, fragment, icmp, neighbour, stage};
@@ -153,7 +153,7 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) ->
         let mut headers = Headers::default();
         let problem = read_all::<F, P>(packet, &mut headers);
         if problem != Reason::Allowed {
-            return unread::<F, T>(tables, hook, problem);
+            return unread::<F, P, T>(packet, tables, hook, problem);
         }
         headers
     };
@@ -189,16 +189,49 @@ pub(crate) fn read_all<F: Parse, P: Packet>(packet: &P, headers: &mut Headers<F>
     }
 }
 
-/// A packet whose headers could not be read.
-#[inline(always)]
-fn unread<F: Family, T: Tables<F>>(tables: &T, hook: &Hook, reason: Reason) -> Verdict {
-    match endpoint::<F, T>(tables, hook) {
-        Some((_, record)) if record.image[hook.direction() as usize] == 0 => {
-            Verdict::new(Reason::NotIsolated)
+/// A packet whose headers could not be read. What a pod must not send as, and to whom, stands before what was not
+/// understood, and who receives it may understand more.
+#[inline(never)]
+fn unread<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook, reason: Reason) -> Verdict {
+    let Some((_, record)) = endpoint::<F, T>(tables, hook) else { return unidentified(tables.strict()) };
+    let is_open = record.image[hook.direction() as usize] == 0;
+    let mut verdict = Verdict::new(if is_open { Reason::NotIsolated } else { reason });
+    if is_open && matches!(hook.direction(), Direction::Egress) && !planted("unread-from-anybody") {
+        let (Some(frame), Some((source, destination))) = (packet.read::<Ethernet>(0), F::addresses(packet))
+        else {
+            return audited(record, Verdict::new(reason));
+        };
+        if !is_own_mac(record, &frame) || F::is_zero(source) || source != F::own(record) {
+            verdict.reason = Reason::Spoofed;
+        } else if ends_tunnels::<F, T>(tables, hook, &destination) {
+            verdict.reason = reason;
         }
-        Some((_, record)) => audited(record, Verdict::new(reason)),
-        None => unidentified(tables.strict()),
     }
+    audited(record, verdict)
+}
+
+/// Nodes end tunnels, and an address of a pod range that no known pod has may be a node's as well: bridges are there.
+#[inline(always)]
+fn ends_tunnels<F: Family, T: Tables<F>>(tables: &T, hook: &Hook, address: &F::Addr) -> bool {
+    let class = tables.class(address, hook.live.bank());
+    class & CLASS_NODE != 0 || class == CLASS_UNKNOWN_POD
+}
+
+/// A packet with another inside, for whoever it is addressed to: IPIP, 6in4, GRE, ESP, AH, EtherIP, L2TP; and VXLAN
+/// on the port of the RFC and on that of Linux, and Geneve.
+#[inline(always)]
+fn is_tunnel<F: Family>(headers: &Headers<F>) -> bool {
+    match headers.protocol {
+        4 | 41 | 47 | 50 | 51 | 97 | 115 => true,
+        UDP => matches!(headers.destination_port.get(), 4789 | 8472 | 6081),
+        _ => false,
+    }
+}
+
+/// A frame from a pod has its own address.
+#[inline(always)]
+fn is_own_mac(record: &EndpointRecord, frame: &Ethernet) -> bool {
+    record.mac.is_unknown() || frame.source == record.mac
 }
 
 /// Slot and record of the pod at this hook, when it is known.
@@ -225,10 +258,19 @@ fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict
     if let Some(reason) = reason {
         return Verdict::new(reason);
     }
-    if matches!(hook.direction(), Direction::Egress) && icmp::is_router_message(headers) {
-        return Verdict::new(Reason::NeighbourForged);
+    if matches!(hook.direction(), Direction::Egress) {
+        if icmp::is_router_message(headers) {
+            return Verdict::new(Reason::NeighbourForged);
+        }
+        if is_tunnel(headers)
+            && ends_tunnels::<F, T>(case.tables, hook, &headers.destination)
+            && !planted("tunnels-to-nodes")
+        {
+            return Verdict::new(Reason::Tunnel);
+        }
     }
-    if !F::lengths_hold(packet, headers.transport) {
+    let end = if planted("ports-behind-the-end") { headers.transport } else { headers.transport_end() };
+    if !F::lengths_hold(packet, end) {
         return unjudgeable(case, Reason::Malformed);
     }
     Verdict::new(Reason::Allowed)
@@ -246,16 +288,21 @@ fn misplaced<F: Parse>(
     let own = F::own(record);
     match hook.direction() {
         Direction::Egress => {
-            let mac_holds = record.mac.is_unknown() || frame.source == record.mac;
-            let holds = !F::is_zero(own) && headers.source == own && mac_holds;
-            (!holds && !cellwall_abi::planted("spoofing-unchecked")).then_some(Reason::Spoofed)
+            let has_one = !F::is_zero(own) || planted("no-address-is-an-address");
+            let holds = has_one && headers.source == own && is_own_mac(record, frame);
+            if !holds && !planted("spoofing-unchecked") {
+                return Some(Reason::Spoofed);
+            }
+            // A node may route what is for its own loopback (CVE-2020-8558).
+            (F::is_martian(headers.destination) && !planted("loopback-of-the-node"))
+                .then_some(Reason::NotAddressed)
         }
         Direction::Ingress => {
             let mac_holds =
                 record.mac.is_unknown() || frame.destination == record.mac || frame.destination.is_group();
             let addressed =
                 (!F::is_zero(own) && headers.destination == own) || F::is_group(headers.destination);
-            if F::is_martian(headers.source) {
+            if F::is_martian(headers.source) || F::is_group(headers.source) {
                 return Some(Reason::Spoofed);
             }
             (!(addressed && mac_holds)).then_some(Reason::NotAddressed)
@@ -263,7 +310,8 @@ fn misplaced<F: Parse>(
     }
 }
 
-/// What is neither IPv4 nor IPv6, or has a VLAN tag.
+/// What is neither IPv4 nor IPv6, or has a VLAN tag. A switch believes every frame's source, whatever is in it; and a
+/// second tag behind one with id 0, which is all that can be left in a frame from a pod, is taken off as well.
 #[inline(never)]
 fn other<P: Packet, T: Tables<V4> + Tables<V6>>(
     packet: &P,
@@ -274,7 +322,14 @@ fn other<P: Packet, T: Tables<V4> + Tables<V6>>(
     let Some((_, record)) = endpoint::<V4, T>(tables, hook) else {
         return unidentified(Tables::<V4>::strict(tables));
     };
-    let reason = if ether_type == ETH_ARP && !packet.has_vlan_tag() {
+    let from_pod = matches!(hook.direction(), Direction::Egress);
+    let is_forged = from_pod && !packet.read::<Ethernet>(0).is_some_and(|frame| is_own_mac(record, &frame));
+    let is_tagged_twice = from_pod && !packet.has_vlan_tag() && matches!(ether_type, ETH_VLAN | ETH_QINQ);
+    let reason = if is_forged && !planted("any-mac-in-other-frames") {
+        Reason::Spoofed
+    } else if is_tagged_twice && !planted("two-tags-hide-what-follows") {
+        Reason::EtherType
+    } else if ether_type == ETH_ARP && !packet.has_vlan_tag() {
         neighbour::arp(packet, hook, record)
     } else if record.image[0] | record.image[1] != 0 {
         Reason::EtherType

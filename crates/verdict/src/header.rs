@@ -11,6 +11,10 @@ pub const NETWORK: u32 = 14;
 pub const ETH_IPV4: u16 = 0x0800;
 /// EtherType of ARP.
 pub const ETH_ARP: u16 = 0x0806;
+/// EtherType of a VLAN tag (IEEE 802.1Q).
+pub const ETH_VLAN: u16 = 0x8100;
+/// EtherType of a service VLAN tag (IEEE 802.1ad).
+pub const ETH_QINQ: u16 = 0x88a8;
 /// EtherType of IPv6.
 pub const ETH_IPV6: u16 = 0x86dd;
 
@@ -33,6 +37,8 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// TCP flag: acknowledgement.
 pub const ACK: u8 = 0x10;
+/// SCTP chunk that opens an association. It is alone in its packet (RFC 9260, 6.10).
+pub const INIT: u8 = 1;
 
 /// Ethernet II.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -118,6 +124,24 @@ pub struct Tcp {
     pub window: Be16,
 }
 
+/// The common header of SCTP and the head of its first chunk (RFC 9260, 3).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sctp {
+    /// Ports.
+    pub ports: Ports,
+    /// Verification tag.
+    pub tag: Be32,
+    /// Checksum, never looked at.
+    pub checksum: u32,
+    /// Type of the first chunk.
+    pub chunk: u8,
+    /// Flags of the first chunk.
+    pub flags: u8,
+    /// Length of the first chunk in bytes.
+    pub length: Be16,
+}
+
 /// The first eight bytes of ICMP and ICMPv6.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -181,6 +205,18 @@ pub struct Fragment6 {
     pub id: Be32,
 }
 
+/// An option of neighbour discovery that names an Ethernet address (RFC 4861, 4.6.1).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LinkOption {
+    /// 1: the source's, 2: the target's; others are longer or shorter than this.
+    pub kind: u8,
+    /// Length of the option in eight bytes.
+    pub length: u8,
+    /// The address.
+    pub mac: Mac,
+}
+
 /// Any other extension header of IPv6: kind of the next and own length.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -189,6 +225,6 @@ pub struct Extension6 {
     pub next: u8,
     /// Length; its unit depends on the header.
     pub length: u8,
-    /// First byte of the content: the routing type of a routing header is the second of these.
+    /// First bytes of the content; of a routing header its type and the segments left.
     pub content: [u8; 2],
 }

@@ -15,6 +15,12 @@ pub(crate) const fn is_request<F: Family>(headers: &Headers<F>) -> bool {
     matches!((headers.protocol, headers.flags), (ICMP, 8) | (ICMPV6, 128))
 }
 
+/// The answer to it.
+#[inline(always)]
+pub(crate) const fn is_reply<F: Family>(headers: &Headers<F>) -> bool {
+    matches!((headers.protocol, headers.flags), (ICMP, 0) | (ICMPV6, 129))
+}
+
 /// A message that quotes the packet it is about (RFC 792: 3, 11, 12; RFC 4443: 1 to 4).
 #[inline(always)]
 pub(crate) const fn is_error<F: Family>(headers: &Headers<F>) -> bool {

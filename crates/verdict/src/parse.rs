@@ -4,10 +4,10 @@
 //! or UDP) with three bounds checks, [`full`] takes everything, byte by byte where it must. What `simple` declines,
 //! `full` decides.
 
-use cellwall_abi::{Addr6, Be16, Be32, Family, Reason, V4, V6};
+use cellwall_abi::{Addr6, Be16, Be32, Family, Reason, V4, V6, planted};
 
 use crate::header::{
-    Extension6, Fragment6, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, NETWORK, Ports, SCTP, TCP, Tcp, UDP,
+    Extension6, Fragment6, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, NETWORK, Ports, SCTP, Sctp, TCP, Tcp, UDP,
 };
 use crate::tables::{Packet, Step};
 
@@ -39,7 +39,7 @@ pub struct Headers<F: Family> {
     pub destination_port: Be16,
     /// Protocol of the transport header.
     pub protocol: u8,
-    /// TCP flags, or the type of an ICMP message.
+    /// TCP flags, the type of an ICMP message, or that of the first chunk of SCTP.
     pub flags: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
@@ -57,6 +57,19 @@ impl<F: Family> Headers<F> {
     pub const fn has_ports(&self) -> bool {
         matches!(self.protocol, TCP | UDP | SCTP)
     }
+
+    /// Offset behind the least transport header that a receiver takes.
+    #[inline(always)]
+    pub const fn transport_end(&self) -> u32 {
+        let length = match (self.part, self.protocol) {
+            (Part::Later, _) => 0,
+            (_, TCP) => 20,
+            (_, SCTP) => 16,
+            (_, UDP | ICMP | ICMPV6) => 8,
+            _ => 0,
+        };
+        self.transport + length
+    }
 }
 
 /// A family whose headers can be read.
@@ -70,10 +83,14 @@ pub trait Parse: Family {
     fn full<P: Packet>(packet: &P) -> Result<Headers<Self>, Reason>;
     /// The packet quoted by an ICMP error, at `offset`: addresses, protocol and ports only.
     fn quoted<P: Packet>(packet: &P, offset: u32) -> Option<Headers<Self>>;
-    /// The header lengths do not contradict the frame. Checked where state is made, not on every packet: whom a
-    /// lying length misleads is the receiver, and it drops such a packet.
-    fn lengths_hold<P: Packet>(packet: &P, transport: u32) -> bool;
-    /// An address that no packet on a wire may come from (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.5.3).
+    /// Source and destination of a packet whose other headers may not be readable.
+    fn addresses<P: Packet>(packet: &P) -> Option<(Self::Addr, Self::Addr)>;
+    /// The packet ends within the frame by its own account, and not before `end`, the offset behind what was read of
+    /// it. Checked where state is made, not on every packet: whom a lying length misleads is the receiver, and it
+    /// drops such a packet.
+    fn lengths_hold<P: Packet>(packet: &P, end: u32) -> bool;
+    /// An address that no packet on a wire may come from or go to (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2, 2.5.3 and
+    /// 2.5.5: a socket takes IPv4 within IPv6 for IPv4).
     fn is_martian(address: Self::Addr) -> bool;
 }
 
@@ -93,7 +110,7 @@ fn transport<P: Packet>(packet: &P, protocol: u8, offset: u32) -> Option<(Ports,
     match protocol {
         TCP => packet.read::<Tcp>(offset).map(|tcp| (tcp.ports, tcp.flags)),
         UDP => packet.read::<[Ports; 2]>(offset).map(|header| (header[0], 0)),
-        SCTP => packet.read::<[Ports; 3]>(offset).map(|header| (header[0], 0)),
+        SCTP => packet.read::<Sctp>(offset).map(|sctp| (sctp.ports, sctp.chunk)),
         ICMP | ICMPV6 => packet
             .read::<Icmp>(offset)
             .map(|icmp| (Ports { source: icmp.id, destination: icmp.id }, icmp.kind)),
@@ -127,7 +144,7 @@ impl Parse for V4 {
     #[inline(always)]
     fn full<P: Packet>(packet: &P) -> Result<Headers<Self>, Reason> {
         let ip = packet.read::<Ipv4>(NETWORK).ok_or(Reason::Truncated)?;
-        let words = if cellwall_abi::planted("ihl-ignored") { 5 } else { ip.version_length & 15 };
+        let words = if planted("ihl-ignored") { 5 } else { ip.version_length & 15 };
         let header = u32::from(words) * 4;
         if ip.version_length >> 4 != 4 || header < 20 {
             return Err(Reason::Malformed);
@@ -164,10 +181,15 @@ impl Parse for V4 {
     }
 
     #[inline(always)]
-    fn lengths_hold<P: Packet>(packet: &P, transport: u32) -> bool {
+    fn addresses<P: Packet>(packet: &P) -> Option<(Be32, Be32)> {
+        packet.read::<Ipv4>(NETWORK).map(|ip| (ip.source, ip.destination))
+    }
+
+    #[inline(always)]
+    fn lengths_hold<P: Packet>(packet: &P, end: u32) -> bool {
         let Some(ip) = packet.read::<Ipv4>(NETWORK) else { return false };
-        let total = u32::from(ip.total_length.get());
-        packet.is_segmented() || (NETWORK + total <= packet.length() && NETWORK + total >= transport)
+        let total = NETWORK + u32::from(ip.total_length.get());
+        packet.is_segmented() || (total <= packet.length() && total >= end)
     }
 
     #[inline(always)]
@@ -207,8 +229,9 @@ impl Step for Options {
             }
             _ => {}
         }
+        let left = self.end - self.offset;
         match packet.read::<u8>(self.offset + 1) {
-            Some(length) if length >= 2 => self.offset += u32::from(length),
+            Some(length) if length >= 2 && u32::from(length) <= left => self.offset += u32::from(length),
             Some(_) => self.result = Err(Reason::Malformed),
             None => self.result = Err(Reason::Truncated),
         }
@@ -281,15 +304,20 @@ impl Parse for V6 {
     }
 
     #[inline(always)]
-    fn lengths_hold<P: Packet>(packet: &P, transport: u32) -> bool {
+    fn addresses<P: Packet>(packet: &P) -> Option<(Addr6, Addr6)> {
+        packet.read::<Ipv6>(NETWORK).map(|ip| (ip.source, ip.destination))
+    }
+
+    #[inline(always)]
+    fn lengths_hold<P: Packet>(packet: &P, end: u32) -> bool {
         let Some(ip) = packet.read::<Ipv6>(NETWORK) else { return false };
-        let end = NETWORK + 40 + u32::from(ip.payload_length.get());
-        packet.is_segmented() || (end <= packet.length() && end >= transport)
+        let total = NETWORK + 40 + u32::from(ip.payload_length.get());
+        packet.is_segmented() || (total <= packet.length() && total >= end)
     }
 
     #[inline(always)]
     fn is_martian(address: Addr6) -> bool {
-        address.word(0) | address.word(1) | address.word(2) == 0 && address.word(3) <= 1
+        address.word(0) | address.word(1) == 0 && matches!(address.word(2), 0 | 0xffff)
     }
 }
 
@@ -314,13 +342,17 @@ impl Step for Chain {
                     self.problem = Some(Reason::Truncated);
                     return false;
                 };
-                if self.protocol == 43 && header.content[0] == 0 {
-                    self.problem = Some(Reason::Extension); // RFC 5095
+                // Type 0 (RFC 5095), and whatever has another destination than the one that is judged.
+                let by_others = header.content[1] != 0 && !planted("routing-by-way-of-others");
+                if self.protocol == 43 && (header.content[0] == 0 || by_others) {
+                    self.problem = Some(Reason::Extension);
                     return false;
                 }
                 let length = u32::from(header.length);
                 // Authentication counts in fours, less two (RFC 4302); all others in eights, less the first.
-                self.offset += if self.protocol == 51 { (length + 2) * 4 } else { (length + 1) * 8 };
+                let length = if planted("hip-is-short") && self.protocol == 139 { 0 } else { length };
+                let in_fours = self.protocol == 51 && !planted("authentication-counts-in-eights");
+                self.offset += if in_fours { (length + 2) * 4 } else { (length + 1) * 8 };
                 self.protocol = header.next;
                 true
             }

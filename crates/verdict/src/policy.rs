@@ -2,7 +2,7 @@
 
 use cellwall_abi::{
     ACTION_ALLOW, Be16, Direction, Family, INLINE_INTERVALS, PolicyEntry, PolicyKey, PortKey, RULE_NONE,
-    Reason,
+    Reason, planted,
 };
 
 use crate::Verdict;
@@ -17,7 +17,7 @@ fn entry<'a, F: Family, P: Packet, T: Tables<F>>(
     address: &F::Addr,
 ) -> &'a PolicyEntry {
     let Case { tables, hook, record, .. } = *case;
-    let bank = if cellwall_abi::planted("wrong-bank") { hook.live.idle_bank() } else { hook.live.bank() };
+    let bank = if planted("wrong-bank") { hook.live.idle_bank() } else { hook.live.bank() };
     let class = tables.class(address, bank);
     match tables.policy(&PolicyKey { image: record.image[direction as usize], class }) {
         Some(exception) => exception,

@@ -32,7 +32,8 @@ pub trait Packet: Sized {
     fn length(&self) -> u32;
     /// EtherType as the kernel understood it.
     fn ether_type(&self) -> Be16;
-    /// The kernel has taken a VLAN tag out of the frame.
+    /// The kernel has taken a VLAN tag with an id out of the frame. A tag with id 0 is a priority: receivers take such a
+    /// frame as if it had none, and so does the decision.
     fn has_vlan_tag(&self) -> bool;
     /// A segment that the kernel or the device will cut up: its lengths may be zero.
     fn is_segmented(&self) -> bool;
@@ -87,7 +88,8 @@ pub trait Tables<F: Family> {
     fn remove_pending(&self, key: &F::FlowKey);
     /// What the first fragment of a datagram was told.
     fn fragment(&self, key: &F::FragmentKey) -> Option<Fragment>;
-    /// Remembers what a first fragment was told, unless one was already.
+    /// Remembers what a first fragment was told. What was allowed is not forgotten for what was denied: ids come round
+    /// again, and a denied first reaches nobody, whatever follows it.
     fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment);
     /// What was said of a destination behind a translation.
     fn chosen(&self, key: &F::ChosenKey) -> Option<Chosen>;

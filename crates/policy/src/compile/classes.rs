@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use cellwall_abi::{CLASS_UNKNOWN_POD, CLASS_WORLD};
+use cellwall_abi::{CLASS_NODE, CLASS_UNKNOWN_POD, CLASS_WORLD};
 use ipnet::IpNet;
 
 use super::blocks::{Blocks, Finder};
@@ -35,6 +35,13 @@ impl<'a> Classes<'a> {
             return CLASS_WORLD;
         }
         let id = self.ids.id(&sets);
+        self.contents.entry(id).or_insert(sets);
+        id
+    }
+
+    /// The class of an address of a node: told apart, since tunnels end there.
+    fn of_node(&mut self, sets: Vec<u32>) -> u32 {
+        let id = CLASS_NODE | if sets.is_empty() { CLASS_WORLD } else { self.ids.id(&sets) };
         self.contents.entry(id).or_insert(sets);
         id
     }
@@ -75,16 +82,16 @@ impl<'a> Classes<'a> {
         // Pods that use their node's network are there like nodes: blocks have them, selectors do not (S60).
         let live = cluster.pods.values().filter(|pod| pod.phase != Phase::Terminal);
         for address in live.filter(|pod| pod.host_network).flat_map(|pod| &pod.addresses) {
-            addresses.insert(*address, self.of(blocks.sets(*address).to_vec()));
+            addresses.insert(*address, self.of_node(blocks.sets(*address).to_vec()));
         }
         for address in &cluster.node_addresses {
-            addresses.insert(*address, self.of(blocks.sets(*address).to_vec()));
+            addresses.insert(*address, self.of_node(blocks.sets(*address).to_vec()));
         }
         for node in cluster.nodes.values() {
             let by_labels: Vec<u32> =
                 sets.iter().filter(|(_, set)| set.has_node(node)).map(|(id, _)| *id).collect();
             for address in &node.addresses {
-                addresses.insert(*address, self.of(union(&by_labels, blocks.sets(*address))));
+                addresses.insert(*address, self.of_node(union(&by_labels, blocks.sets(*address))));
             }
         }
         for (address, owner) in owners {

@@ -7,7 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::hash::{Hash, Hasher};
 
-use cellwall_abi::FIRST_FREE_CLASS;
+use cellwall_abi::{CLASS_NODE, FIRST_FREE_CLASS};
 use siphasher::sip::SipHasher13;
 
 /// Gives ids to contents of one kind.
@@ -44,9 +44,9 @@ impl<T: Hash + Ord + Clone> Interner<T> {
         content.hash(&mut hasher);
         let hash = hasher.finish();
         #[expect(clippy::cast_possible_truncation, reason = "the halves are folded into one")]
-        let mut id = (hash ^ (hash >> 32)) as u32;
+        let mut id = (hash ^ (hash >> 32)) as u32 & !CLASS_NODE;
         while id < FIRST_FREE_CLASS || self.taken.contains(&id) {
-            id = id.wrapping_add(1);
+            id = (id + 1) & !CLASS_NODE;
         }
         self.ids.insert(content.clone(), id);
         self.taken.insert(id);

@@ -5,7 +5,7 @@ use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::opening;
 
 use crate::headers::with_extensions;
-use crate::world::World;
+use crate::world::{World, other};
 
 /// A fragment of the first datagram of a flow: its offset in eight bytes, and whether more follow.
 pub(crate) fn fragment(flow: &Flow, id: u16, offset: u16, more: bool) -> Vec<u8> {
@@ -75,4 +75,90 @@ fn tiny_first_fragments_and_tcp_at_offset_one_are_dropped() {
         tiny[at..at + 2].copy_from_slice(&length.to_be_bytes());
         assert_eq!(world.packet(&tiny, Direction::Ingress).reason, Reason::TinyFragment);
     }
+}
+
+/// Each fragment of a datagram in each order, whose flow is denied in one way or another: none of its first fragments
+/// passes, so nothing can be put together. Of one that is allowed all pass.
+#[test]
+fn no_order_of_fragments_delivers_a_denied_datagram() {
+    let mut id = 0;
+    for world in World::both() {
+        for direction in Direction::ALL {
+            for (flow, allowed) in [
+                (world.friend(direction, Protocol::UDP, 53), true),
+                (world.friend(direction, Protocol::UDP, 54), false),
+                (world.friend(direction, Protocol::SCTP, 80), false),
+                (world.stranger(direction, Protocol::UDP, 53), false),
+                (world.stranger(direction, Protocol(47), 0), false),
+            ] {
+                for first_at in 0..4 {
+                    id += 1;
+                    let later = [(8, true), (16, true), (24, false)];
+                    let mut parts = later.map(|(offset, more)| fragment(&flow, id, offset, more)).to_vec();
+                    parts.insert(first_at, fragment(&flow, id, 0, true));
+                    for (number, part) in parts.iter().enumerate() {
+                        let verdict = world.packet(part, direction);
+                        if allowed {
+                            assert!(verdict.passes(), "part {number} of {flow:?}: {verdict:?}");
+                        } else if number == first_at {
+                            assert!(verdict.reason.is_drop(), "the first of {flow:?}: {verdict:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Identifications come round: what another datagram was told, now or long ago, is not what this one is told.
+#[test]
+fn an_identification_is_used_again() {
+    for mut world in World::both() {
+        let (asked, out) = (world.friend(Direction::Egress, Protocol::UDP, 53), Direction::Egress);
+        let into = other(out);
+        world.open(&asked);
+        // A long answer: only its connection allows it, since nothing may come in from that port.
+        let mut denied = world.stranger(into, Protocol::UDP, 53);
+        denied.remote = asked.remote;
+        denied.port = 9;
+        let answer = |world: &World, offset, more| {
+            let mut bytes = fragment(&asked, 7, offset, more);
+            swap_ends(world, &mut bytes);
+            world.packet(&bytes, into).reason
+        };
+        for _ in 0..3 {
+            assert_eq!(world.packet(&fragment(&denied, 7, 0, true), into).reason, Reason::DefaultDeny);
+            assert_eq!(answer(&world, 0, true), Reason::Established);
+            assert_eq!(answer(&world, 16, false), Reason::FragmentFollows);
+            world.memory.tick += 40;
+            world.open(&asked);
+        }
+    }
+}
+
+/// Makes the first packet of a flow its answer, addresses and ports.
+fn swap_ends(world: &World, bytes: &mut [u8]) {
+    let (addresses, size, ports) = if world.is_v4() { (26, 4, 34) } else { (22, 16, 62) };
+    let (head, tail) = bytes.split_at_mut(6);
+    head.swap_with_slice(&mut tail[..6]);
+    for (at, size) in [(addresses, size), (ports, 2)] {
+        let (first, second) = bytes[at..at + 2 * size].split_at_mut(size);
+        first.swap_with_slice(second);
+    }
+}
+
+/// The fragment header may lead to an extension header, of which later fragments know nothing more.
+#[test]
+fn later_fragments_follow_a_first_with_headers_behind_its_own() {
+    let [_, six] = World::both();
+    let into = Direction::Ingress;
+    let flow = six.friend(into, Protocol::UDP, 53);
+    let part = |offset: u16, more: bool| {
+        let mut header = vec![0; 8];
+        header[2..4].copy_from_slice(&((offset << 3) | u16::from(more)).to_be_bytes());
+        header[7] = 5;
+        with_extensions(&flow, &[(44, header), (60, vec![0, 0, 1, 4, 0, 0, 0, 0])])
+    };
+    assert_eq!(six.packet(&part(0, true), into).reason, Reason::Allowed);
+    assert_eq!(six.packet(&part(10, false), into).reason, Reason::FragmentFollows);
 }

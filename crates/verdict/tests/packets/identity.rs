@@ -74,43 +74,6 @@ fn arp_passes_where_it_is_true() {
     );
 }
 
-/// An ICMPv6 message from or to the pod with a hop limit.
-fn icmp6(world: &World, direction: Direction, kind: u8, hop_limit: u8) -> Vec<u8> {
-    let mut bytes = opening(&world.friend(direction, Protocol::ICMPV6, 0));
-    bytes[21] = hop_limit;
-    bytes[54] = kind;
-    bytes
-}
-
-#[test]
-fn a_pod_is_no_router() {
-    let [four, six] = World::both();
-    let out = Direction::Egress;
-    for kind in [134, 137] {
-        assert_eq!(
-            six.packet(&icmp6(&six, out, kind, 255), out).reason,
-            Reason::NeighbourForged,
-            "type {kind}"
-        );
-    }
-    for kind in [133, 135] {
-        assert_eq!(six.packet(&icmp6(&six, out, kind, 255), out).reason, Reason::Neighbour, "type {kind}");
-        assert_eq!(six.packet(&icmp6(&six, out, kind, 64), out).reason, Reason::NeighbourForged, "from afar");
-    }
-    let mut redirect = opening(&four.friend(out, Protocol::ICMP, 0));
-    redirect[34] = 5;
-    assert_eq!(four.packet(&redirect, out).reason, Reason::NeighbourForged);
-}
-
-#[test]
-fn neighbours_are_heard_by_an_isolated_pod() {
-    let [_, six] = World::both();
-    let into = Direction::Ingress;
-    for kind in [134, 135, 136] {
-        assert_eq!(six.packet(&icmp6(&six, into, kind, 255), into).reason, Reason::Neighbour, "type {kind}");
-    }
-}
-
 #[test]
 fn an_audited_pod_loses_nothing_and_is_told_everything() {
     for mut world in World::both() {

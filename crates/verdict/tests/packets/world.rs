@@ -8,8 +8,8 @@
 use std::net::IpAddr;
 
 use cellwall_abi::{
-    ACTION_ALLOW, ACTION_DENY, ClassPair, ENDPOINT_IDENTIFIED, EndpointRecord, Interval, Live, PolicyEntry,
-    PolicyKey, Reason,
+    ACTION_ALLOW, ACTION_DENY, CLASS_NODE, ClassPair, ENDPOINT_IDENTIFIED, EndpointRecord, Interval, Live,
+    PolicyEntry, PolicyKey, Reason,
 };
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_policy::wanted::Observed;
@@ -29,6 +29,9 @@ pub(crate) const RULES: [u32; 2] = [201, 202];
 pub(crate) const FAMILIES: [[&str; 3]; 2] =
     [["10.0.0.2", "10.0.0.3", "192.0.2.9"], ["fd00::2", "fd00::3", "2001:db8::9"]];
 
+/// The two families' addresses of a node.
+pub(crate) const NODES: [&str; 2] = ["10.9.0.1", "fd09::1"];
+
 /// The pod's tables and connections.
 pub(crate) struct World {
     pub(crate) memory: Memory,
@@ -42,6 +45,9 @@ impl World {
         tables.endpoints.insert(POD, SLOT);
         tables.addresses.insert(addresses[1], 5);
         tables.classes.insert(5, ClassPair::new([FRIEND, FRIEND]));
+        let node = NODES[usize::from(addresses[0].is_ipv6())].parse().expect("an address");
+        tables.addresses.insert(node, 6);
+        tables.classes.insert(6, ClassPair::new([CLASS_NODE, CLASS_NODE]));
         let mut record = EndpointRecord {
             since: 4,
             flags: ENDPOINT_IDENTIFIED,
@@ -86,6 +92,23 @@ impl World {
 
     pub(crate) fn is_v4(&self) -> bool {
         self.addresses[0].is_ipv4()
+    }
+
+    /// Nothing isolates the pod any more.
+    pub(crate) fn open_up(&mut self) {
+        self.record(|record| record.image = [0; 2]);
+    }
+
+    /// Everybody may do everything, which is still asked of policy.
+    pub(crate) fn allow_all(&mut self) {
+        let all = PolicyEntry { some: 15, ..PolicyEntry::only_rest(ACTION_ALLOW, RULES[0]) };
+        self.change(|tables| tables.policy.clear());
+        self.record(|record| record.default = [all; 2]);
+    }
+
+    /// An address of a node.
+    pub(crate) fn node(&self) -> IpAddr {
+        NODES[usize::from(!self.is_v4())].parse().expect("an address")
     }
 
     fn flow(&self, remote: usize, direction: Direction, protocol: Protocol, port: u16) -> Flow {

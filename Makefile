@@ -1,6 +1,6 @@
 # Every target is one line; what takes more is a script or a program of its own. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-kernel mutants soak lint proto cluster cluster-down e2e ci
+.PHONY: help setup build demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
 
 # The programs are built with the tests' profile, so that `make test`, `make demo` and `make e2e` share one build.
 PROGRAMS := cargo build --locked --profile test -p cellwall-agent -p cellwall-cli
@@ -26,8 +26,11 @@ test-kernel: setup ## Run the tests that load programs into a kernel, here and o
 mutants: setup ## Plant each bug of mutants.txt and see its test fail
 	@scripts/mutants.sh
 
-soak: setup ## The long version of the tests against the judge: a million clusters (an hour)
-	CELLWALL_SETS=1000000 cargo test --locked -p cellwall-testkit --test differential -- --nocapture judged
+fuzz: setup ## Hostile frames at an isolated pod: what passes is allowed (root: also through the kernel)
+	CELLWALL_FRAMES=$${CELLWALL_FRAMES:-100000} cargo test --locked -p cellwall-testkit --test differential -- --nocapture fuzz::
+
+soak: setup ## The long version of the tests against the judge: a million clusters, 40 million frames (two hours)
+	@scripts/soak.sh
 
 lint: setup ## Formatting, clippy without a warning, and what the tree promises about itself
 	@scripts/lint.sh

@@ -190,7 +190,7 @@ fn flows() -> impl Iterator<Item = Flow> {
             let ports = PORTS.iter().flat_map(|port| [*port, port + 1, port + 2]);
             let with_ports =
                 ports.flat_map(|port| [(Protocol::TCP, port), (Protocol::UDP, port), (Protocol::SCTP, port)]);
-            with_ports.chain([(Protocol::ICMP, 0), (Protocol(47), 0)]).map(move |(protocol, port)| Flow {
+            with_ports.chain([(Protocol::ICMP, 0), (Protocol(253), 0)]).map(move |(protocol, port)| Flow {
                 local: address(ADDRESSES[0]),
                 direction,
                 remote,

@@ -33,12 +33,14 @@
 //! name: pins, folders. Needs root and iproute2.
 
 mod namespace;
+mod packet;
 
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use namespace::{Namespace, Process};
+pub use packet::PacketSocket;
 
 /// The host's address on every veth.
 pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);

@@ -72,7 +72,7 @@ fn is_from_opener(conn: &Conn, hook: &Hook) -> bool {
 
 /// A SYN that opens: without ACK, and without flags that contradict it. Or an INIT of SCTP.
 #[inline(always)]
-const fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
+fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
     match headers.protocol {
         TCP => headers.flags & (SYN | ACK | RST | FIN) == SYN,
         SCTP => headers.flags == INIT && !planted("an-init-is-an-answer"),
@@ -431,7 +431,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
 
 /// True while a pod that was running when its interface was first enforced is taken over.
 #[inline(always)]
-const fn is_taken_over(until: u32, now: u32) -> bool {
+fn is_taken_over(until: u32, now: u32) -> bool {
     until != 0 && until.wrapping_sub(now) < u32::MAX / 2 && !planted("nothing-is-taken-over")
 }
 

@@ -255,8 +255,11 @@ fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict
     let Some(frame) = packet.read::<Ethernet>(0) else { return Verdict::new(Reason::Truncated) };
     let reason = if F::V6 && headers.protocol == ICMPV6 { neighbour::discovery(case, &frame) } else { None }
         .or_else(|| misplaced(hook, record, &frame, headers));
+    let end = if planted("ports-behind-the-end") { headers.transport } else { headers.transport_end() };
+    let is_whole = F::lengths_hold(packet, end);
     if let Some(reason) = reason {
-        return Verdict::new(reason);
+        let is_heard = is_whole || reason != Reason::Neighbour;
+        return Verdict::new(if is_heard { reason } else { Reason::Malformed });
     }
     if matches!(hook.direction(), Direction::Egress) {
         if icmp::is_router_message(headers) {
@@ -269,8 +272,7 @@ fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict
             return Verdict::new(Reason::Tunnel);
         }
     }
-    let end = if planted("ports-behind-the-end") { headers.transport } else { headers.transport_end() };
-    if !F::lengths_hold(packet, end) {
+    if !is_whole {
         return unjudgeable(case, Reason::Malformed);
     }
     Verdict::new(Reason::Allowed)

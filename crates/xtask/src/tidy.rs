@@ -3,6 +3,8 @@
 
 mod absences;
 mod metrics;
+mod robustness;
+mod rows;
 mod sizes;
 mod statements;
 mod targets;
@@ -14,8 +16,9 @@ use crate::tree::Tree;
 
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("every statement has its tests", statements::check),
+    ("every hostile row has its tests and its planted bug", robustness::check),
     ("crates name only what is theirs", absences::check),
     ("metrics are those of the list", metrics::check),
     ("files can be read in one sitting", sizes::check),

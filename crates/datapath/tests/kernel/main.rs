@@ -2,6 +2,7 @@
 
 mod conntrack;
 mod features;
+mod flood;
 mod flows;
 mod hooks;
 mod links;

@@ -76,8 +76,8 @@ fn point(ipv4: bool, ports: &[u16], rng: &mut Rng) -> (Protocol, u16) {
         16..18 => Protocol::SCTP,
         18 if ipv4 => Protocol::ICMP,
         18 => Protocol::ICMPV6,
-        // Something else that has no ports, such as GRE.
-        _ => Protocol(47),
+        // Something else that has no ports, and is no tunnel: those end at no node, whatever the policy.
+        _ => Protocol(253),
     };
     (protocol, if protocol.has_ports() { *rng.pick(ports) } else { 0 })
 }

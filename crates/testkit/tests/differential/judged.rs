@@ -18,14 +18,15 @@ use crate::report::{Report, for_each_seed};
 
 /// What stands between a question and a packet that could ask it; `None` when nothing does.
 pub(crate) fn no_packet(flow: &Flow, firsts: &BTreeMap<IpAddr, u32>) -> Option<&'static str> {
-    let martian = match flow.remote {
+    let nowhere = match flow.remote {
         IpAddr::V4(remote) => matches!(remote.octets()[0], 0 | 127),
-        IpAddr::V6(remote) => remote.is_unspecified() || remote.is_loopback(),
+        IpAddr::V6(remote) => matches!(remote.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, ..]),
     };
+    let is_group = flow.remote.is_multicast() || flow.remote == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
     if !firsts.contains_key(&flow.local) {
         Some("a pod's second address of one family, which Kubernetes does not have")
-    } else if martian && flow.direction == Direction::Ingress {
-        Some("a source address that no packet on a wire may have")
+    } else if nowhere || (is_group && flow.direction == Direction::Ingress) {
+        Some("an address that no packet on a wire may come from, or go to")
     } else {
         None
     }

@@ -5,6 +5,7 @@
 
 mod checked;
 mod cluster;
+mod fuzz;
 mod judged;
 mod kernel;
 mod plans;

@@ -1,0 +1,220 @@
+//! Rows B3 and B4 of docs/robustness.md: one pod floods, and others do not notice; a client that is fast comes back to
+//! its ports. `CELLWALL_FLOOD_ROUNDS` and `CELLWALL_CONNECTIONS` make it longer.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use cellwall_abi::Direction;
+use cellwall_policy::flow::Protocol;
+use cellwall_testkit::frame::packet;
+use cellwall_testkit::net::{PacketSocket, Pod};
+
+use crate::place::{Place, place};
+use crate::world::{World, allow, block, pods};
+
+const PORT: u16 = 8080;
+/// Established connections of others.
+const HELD: usize = 200;
+/// Longer than any retransmission on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// A connection, and its end at the server.
+struct Held(TcpStream, TcpStream);
+
+impl Held {
+    fn exchange(&mut self) -> io::Result<()> {
+        let Self(client, server) = self;
+        let mut bytes = [0; 4];
+        client.write_all(b"ping")?;
+        server.read_exact(&mut bytes)?;
+        server.write_all(b"pong")?;
+        client.read_exact(&mut bytes)
+    }
+}
+
+fn open(from: &Pod, listener: &TcpListener) -> io::Result<Held> {
+    let to = listener.local_addr()?;
+    let client = from.namespace.run(|| TcpStream::connect_timeout(&to, PATIENCE))?;
+    let (server, _) = listener.accept()?;
+    for stream in [&client, &server] {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+    }
+    Ok(Held(client, server))
+}
+
+/// All four are isolated in both directions: whoever is answered, is answered by an entry.
+struct Scene {
+    world: World,
+    server: Pod,
+    client: Pod,
+    attacker: Pod,
+    accomplice: Pod,
+}
+
+fn scene(place: &mut Place) -> Scene {
+    let [server, client, attacker] = [(); 3].map(|()| place.net.pod().expect("a pod"));
+    let accomplice = place.net.outside().expect("a host");
+    let mut world = World::new(place);
+    for (name, pod) in [("server", &server), ("client", &client), ("attacker", &attacker)] {
+        world.pod(name, pod);
+    }
+    let tcp = [(Protocol::TCP, PORT)];
+    world.policy("s", "server", Direction::Ingress, vec![allow(vec![pods("client")], &tcp)]);
+    world.policy("s-out", "server", Direction::Egress, vec![]);
+    world.policy("c", "client", Direction::Egress, vec![allow(vec![pods("server")], &tcp)]);
+    world.policy("c-in", "client", Direction::Ingress, vec![]);
+    let anywhere = vec![block("192.0.2.0/24"), block("198.18.0.0/15")];
+    world.policy("a", "attacker", Direction::Egress, vec![allow(anywhere, &[])]);
+    world.policy("a-in", "attacker", Direction::Ingress, vec![]);
+    world.converge();
+    // Where nobody answers.
+    place.net.host.ip(&["route add blackhole 198.18.0.0/15"]).expect("a route");
+    Scene { world, server, client, attacker, accomplice }
+}
+
+/// The frame of one flood packet: a SYN, a datagram, an echo request, each with numbers of its own.
+fn frame(attacker: &Pod, number: u32, to: Ipv4Addr) -> Vec<u8> {
+    let [_, a, b, c] = number.to_be_bytes();
+    let mut payload = [a | 0x40, b, c, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xfa, 0, 0, 0, 0, 0];
+    let protocol = [6, 17, 1][number as usize % 3];
+    match protocol {
+        17 => payload[4..8].copy_from_slice(&[0, 20, 0, 0]),
+        1 => payload[..8].copy_from_slice(&[8, 0, 0, 0, b, c, 0, 1]),
+        _ => {}
+    }
+    let mut frame = packet(Direction::Egress, (attacker.v4.into(), to.into()), protocol, &payload);
+    frame[..6].copy_from_slice(&attacker.host_mac);
+    frame[6..12].copy_from_slice(&attacker.mac);
+    frame
+}
+
+/// Floods until told to stop: nobody answers most of it, and an accomplice answers every fourth datagram so that its
+/// connection counts as answered.
+fn flood(attacker: &Pod, accomplice: &Pod, stop: &AtomicBool, sent: &AtomicU64) {
+    let tap = PacketSocket::open(&attacker.namespace, "eth0").expect("a packet socket");
+    let other = PacketSocket::open(&accomplice.namespace, "eth0").expect("a packet socket");
+    let mut number = 0;
+    while !stop.load(Relaxed) {
+        for _ in 0..64 {
+            number += 1;
+            let to = Ipv4Addr::from(0xc612_0000 + number % 0x1_ffff);
+            let _ = tap.send(&frame(attacker, number, to));
+            if number % 4 == 1 {
+                answered(attacker, accomplice, number, (&tap, &other));
+            }
+            sent.fetch_add(1, Relaxed);
+        }
+        // One CPU for everybody else, also where there is but one.
+        std::thread::yield_now();
+    }
+}
+
+/// A datagram, its answer, and another datagram.
+fn answered(attacker: &Pod, accomplice: &Pod, number: u32, (tap, other): (&PacketSocket, &PacketSocket)) {
+    let [_, a, b, c] = number.to_be_bytes();
+    let ports = [[a | 0x80, b], [c, 53]];
+    let datagram = |from: [u8; 2], to: [u8; 2], ends: (IpAddr, IpAddr), macs: [[u8; 6]; 2]| {
+        let mut frame = packet(Direction::Egress, ends, 17, &[from, to, [0, 8], [0, 0]].concat());
+        frame[..12].copy_from_slice(&macs.concat());
+        frame
+    };
+    let there = (attacker.v4.into(), accomplice.v4.into());
+    let back = (accomplice.v4.into(), attacker.v4.into());
+    let ask = datagram(ports[0], ports[1], there, [attacker.host_mac, attacker.mac]);
+    let reply = datagram(ports[1], ports[0], back, [accomplice.host_mac, accomplice.mac]);
+    let _ = tap.send(&ask);
+    let _ = other.send(&reply);
+    let _ = tap.send(&ask);
+}
+
+#[test]
+fn a_flood_takes_nothing_from_others() {
+    place("flood", |place| {
+        let tables = u64::from(place.settings.flows + place.settings.pending);
+        let rounds = number("CELLWALL_FLOOD_ROUNDS", 1);
+        let scene = scene(place);
+        let listeners = scene.server.addresses().map(|address| {
+            scene.server.namespace.run(|| TcpListener::bind((address, PORT)).expect("a free port"))
+        });
+        let mut held: Vec<Held> =
+            (0..HELD).map(|n| open(&scene.client, &listeners[n % 2]).expect("allowed")).collect();
+        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (mut opened, mut failed, mut broken) = (0_u64, 0_u64, 0);
+        std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&stop);
+            let (attacker, accomplice) = (&scene.attacker, &scene.accomplice);
+            scope.spawn(|| flood(attacker, accomplice, &stop, &sent));
+            // Every connection is used before, while and after the tables are full three times.
+            while sent.load(Relaxed) < 3 * tables * rounds || opened < 500 * rounds {
+                for listener in &listeners {
+                    opened += 1;
+                    let fresh = open(&scene.client, listener).and_then(|mut held| held.exchange());
+                    failed += u64::from(fresh.is_err());
+                }
+                let nth = usize::try_from(opened).expect("small") % held.len();
+                broken += u64::from(held[nth].exchange().is_err());
+            }
+        });
+        broken += held.iter_mut().map(|held| u64::from(held.exchange().is_err())).sum::<u64>();
+        println!(
+            "{} packets of a flood on tables of {tables}: {broken} of {HELD} held connections broken, {failed} of {opened} new ones failed",
+            sent.load(Relaxed)
+        );
+        assert_eq!(broken, 0);
+        assert!(failed * 1000 <= opened, "{failed} of {opened}");
+        let full = scene.world.datapath.counters().expect("counters");
+        assert!(full.iter().any(|(reason, direction, counter)| {
+            *direction == Direction::Egress
+                && *reason == cellwall_abi::Reason::Allowed
+                && counter.packets > tables
+        }));
+    });
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// A few ports, used again and again while the server's side of the last connection is still in TIME_WAIT, or the
+/// client's was reset.
+#[test]
+fn a_port_is_used_again_at_once() {
+    place("reuse", |place| {
+        let scene = scene(place);
+        scene.client.namespace.sysctl("ipv4/ip_local_port_range", "40000 40015").expect("a range");
+        // The client's own kernel lets it.
+        scene.client.namespace.sysctl("ipv4/tcp_tw_reuse", "1").expect("a setting");
+        let count = number("CELLWALL_CONNECTIONS", 600);
+        for (family, address) in scene.server.addresses().into_iter().enumerate() {
+            let listener =
+                scene.server.namespace.run(|| TcpListener::bind((address, PORT)).expect("a free port"));
+            let before = scene.world.drops();
+            for n in 0..count {
+                let Held(client, server) = open(&scene.client, &listener).expect("allowed, every time");
+                assert!(matches!(client.local_addr().map(|a| a.port()), Ok(40_000..=40_015)));
+                // Who closes first keeps the connection in TIME_WAIT.
+                if n % 2 == 0 {
+                    drop(server);
+                    let _ = (&client).read(&mut [0]);
+                } else {
+                    rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).expect("a socket");
+                }
+            }
+            let dropped = scene.world.drops() - before;
+            println!("IPv{}: {count} connections from 16 ports, {dropped} packets dropped", 4 + 2 * family);
+            assert_eq!(dropped, 0, "{:?}", scene.world.datapath.counters());
+            let _: SocketAddr = listener.local_addr().expect("bound");
+        }
+    });
+}

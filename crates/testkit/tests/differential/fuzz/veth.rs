@@ -1,0 +1,202 @@
+//! The same frames over a veth: to a packet socket behind it, which sees all that arrives, and to sockets of every
+//! protocol and port, which see what the kernel makes of it. Needs root.
+
+use std::collections::HashSet;
+use std::thread;
+
+use cellwall_policy::flow::Direction;
+use cellwall_testkit::fuzz::{Class, Judge, Place, Sentence, generate, mutate};
+use cellwall_testkit::net::is_root;
+use cellwall_testkit::objects::Rng;
+
+use super::rig::Rig;
+use super::scene::{hex, judge, wrong};
+use super::sockets::Delivered;
+use crate::report::number;
+
+const FRAMES: u64 = 2000;
+/// Frames between two looks: fewer than a queue has room for.
+const BATCH: usize = 250;
+
+/// Takes off what the node's kernel takes off: a VLAN tag with id 0. A frame with another stays as it is.
+fn untagged(frame: &[u8]) -> Vec<u8> {
+    match frame.get(12..16) {
+        Some([0x81, 0x00, high, low] | [0x88, 0xa8, high, low]) if high & 15 == 0 && *low == 0 => {
+            [&frame[..12], &frame[16..]].concat()
+        }
+        _ => frame.to_vec(),
+    }
+}
+
+/// Puts the checksum of an IPv4 header right, as an attacker would: else its receiver throws it away unseen.
+fn with_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    let header = 4 * usize::from(frame.get(14).copied().unwrap_or_default() & 15);
+    if frame.get(12..14) == Some(&[8, 0]) && header >= 20 && frame.len() >= 14 + header {
+        frame[24..26].copy_from_slice(&[0, 0]);
+        let pairs = frame[14..14 + header].chunks(2);
+        let sum: u32 = pairs.map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded twice");
+        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    }
+    frame
+}
+
+fn frame(rng: &mut Rng, class: Class, place: &Place, direction: Direction) -> Vec<u8> {
+    let frame = generate(rng, class, place, direction);
+    if rng.percent(70) {
+        return frame;
+    }
+    let other = generate(rng, class, place, direction);
+    let spoilt = mutate(rng, &frame, &other);
+    if rng.percent(80) { with_checksum(spoilt) } else { spoilt }
+}
+
+/// What became of the frames of one direction.
+#[derive(Debug, Default)]
+struct Outcome {
+    sent: u64,
+    arrived: u64,
+    /// Frames that had to arrive, and did.
+    due: u64,
+    /// Packets that sockets got.
+    delivered: u64,
+    wrong: Vec<String>,
+}
+
+/// One direction, and its judge.
+struct Run<'a> {
+    rig: &'a mut Rig,
+    judge: Judge,
+    direction: Direction,
+    outcome: Outcome,
+}
+
+impl Run<'_> {
+    fn batch(&mut self, frames: &[Vec<u8>]) {
+        let arrived = self.rig.send(self.direction, frames);
+        let sent: HashSet<Vec<u8>> = frames.iter().flat_map(|f| [f.clone(), untagged(f)]).collect();
+        // Kernels say something of their own accord: who their neighbours are, and answers.
+        let (ours, theirs): (Vec<_>, Vec<_>) = arrived.into_iter().partition(|frame| sent.contains(frame));
+        for frame in theirs {
+            if self.judge.sentence(&frame, self.direction) == Sentence::Never {
+                self.outcome.wrong.push(format!("{} of a kernel's own passes", hex(&frame)));
+            }
+        }
+        let mut next = ours.iter().peekable();
+        for frame in frames {
+            // The tag of a frame that arrives is beside it.
+            let passed = next.next_if(|bytes| **bytes == *frame || **bytes == untagged(frame)).is_some();
+            let sentence = self.judge.sentence(&untagged(frame), self.direction);
+            self.outcome.sent += 1;
+            self.outcome.arrived += u64::from(passed);
+            self.outcome.due += u64::from(sentence == Sentence::Must && passed);
+            // The bridge itself keeps what is for bridges alone, and what comes from groups (IEEE 802.1D, 7.12.6).
+            let by_bridge =
+                frame[..5] == [1, 0x80, 0xc2, 0, 0] || frame[6] & 1 != 0 || frame[6..12] == [0; 6];
+            if let Some(what) = wrong(sentence, passed).filter(|_| passed || !by_bridge) {
+                self.outcome.wrong.push(format!("{} {what}", hex(frame)));
+            }
+        }
+        if let Some(frame) = next.next() {
+            self.outcome.wrong.push(format!("{} arrives out of order", hex(frame)));
+        }
+        let receiver = if self.direction == Direction::Ingress { &self.rig.pod } else { &self.rig.world };
+        for delivered in receiver.sockets.delivered() {
+            self.outcome.delivered += 1;
+            if !self.may_be_delivered(&delivered) {
+                self.outcome.wrong.push(format!("a socket gets {delivered:x?}"));
+            }
+        }
+    }
+
+    /// Whatever a socket gets is allowed as what the socket sees.
+    fn may_be_delivered(&mut self, got: &Delivered) -> bool {
+        let own = &self.rig.place.pod;
+        let remote = if self.direction == Direction::Ingress { got.source } else { got.destination };
+        let from_pod_itself = self.direction == Direction::Egress && !own.contains(&got.source);
+        let has_ports = matches!(got.protocol, 6 | 17 | 132);
+        let port = if has_ports {
+            let Some(port) = got.payload.get(2..4) else { return false };
+            u16::from_be_bytes([port[0], port[1]])
+        } else {
+            0
+        };
+        // Of ICMP the frame was judged: what is about a connection, or about neighbours, is not asked of policy.
+        let is_icmp = matches!(got.protocol, 1 | 58);
+        !from_pod_itself && (is_icmp || self.judge.allows(self.direction, remote, got.protocol, port))
+    }
+}
+
+/// Sends frames of every class in both directions.
+fn run(count: u64, with_policies: bool) -> Outcome {
+    let mut total = Outcome::default();
+    for direction in Direction::ALL {
+        // A table of connections of its own: nothing in it was opened from the other side.
+        let mut rig = Rig::new(with_policies);
+        let place = rig.place.clone();
+        let mut run = Run { judge: judge(&place), rig: &mut rig, direction, outcome: Outcome::default() };
+        for (nth, class) in Class::ALL.into_iter().enumerate() {
+            let seed = 2000 + number("CELLWALL_SEED", 0) + nth as u64;
+            let mut rng = Rng::new(seed);
+            let mut left = count;
+            while left > 0 && run.outcome.wrong.len() < 20 {
+                let size = left.min(BATCH as u64);
+                left -= size;
+                let mut frames: Vec<Vec<u8>> =
+                    (0..size).map(|_| frame(&mut rng, class, &place, direction)).collect();
+                frames.retain(|frame| frame.len() >= 14);
+                let before = run.outcome.wrong.len();
+                run.batch(&frames);
+                if run.outcome.wrong.len() > before {
+                    run.outcome.wrong.push(format!("  of seed {seed}, {class:?}, {direction:?}"));
+                }
+            }
+        }
+        total.sent += run.outcome.sent;
+        total.arrived += run.outcome.arrived;
+        total.due += run.outcome.due;
+        total.delivered += run.outcome.delivered;
+        total.wrong.extend(run.outcome.wrong);
+    }
+    total
+}
+
+/// On a thread of its own, which it moves into namespaces.
+pub(super) fn on_thread<T: Send>(body: impl FnOnce() -> T + Send) -> Option<T> {
+    if !is_root() {
+        println!("skipped: needs root");
+        return None;
+    }
+    Some(thread::scope(|scope| {
+        scope.spawn(body).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }))
+}
+
+#[test]
+fn no_socket_gets_what_the_judge_denies() {
+    let count = number("CELLWALL_FRAMES", FRAMES);
+    let Some(outcome) = on_thread(|| run(count, true)) else { return };
+    println!(
+        "over a veth: {} frames, {} arrived, {} of them due, {} packets at sockets, {} differences",
+        outcome.sent,
+        outcome.arrived,
+        outcome.due,
+        outcome.delivered,
+        outcome.wrong.len()
+    );
+    assert!(outcome.wrong.is_empty(), "{:#?}", outcome.wrong);
+    assert!(outcome.due * 50 > outcome.sent && outcome.delivered * 100 > outcome.sent, "{outcome:?}");
+}
+
+/// The same frames at a pod without policies: what would be a leak arrives, or the test above shows nothing.
+#[test]
+fn without_policies_the_leaks_are_seen() {
+    let Some(outcome) = on_thread(|| run(250, false)) else { return };
+    let leaks = |what: &str| outcome.wrong.iter().filter(|line| line.contains(what)).count();
+    let (frames, sockets) = (leaks("passes, and the judge denies it"), leaks("a socket gets"));
+    println!(
+        "without policies: {frames} frames and {sockets} packets at sockets are seen that policies would deny"
+    );
+    assert!(frames > 5 && sockets > 5, "{outcome:#?}");
+}

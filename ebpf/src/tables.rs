@@ -6,10 +6,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use cellwall_abi::{
-    ACTION_ALLOW, Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config,
-    Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry,
-    PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord, TICK_SHIFT,
-    V4, V6, record_index, tables as t,
+    ACTION_ALLOW, Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6,
+    ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live,
+    PolicyEntry, PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord,
+    TICK_SHIFT, V4, V6, record_index, tables as t,
 };
 use cellwall_verdict::Tables;
 

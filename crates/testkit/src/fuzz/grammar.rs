@@ -158,8 +158,9 @@ fn ends(rng: &mut Rng, class: Class, place: &Place, direction: Direction, family
 }
 
 /// What the kernel makes of an Ethernet address.
-pub(super) fn link_local([a, b, c, d, e, f]: [u8; 6]) -> IpAddr {
-    let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
+pub(super) fn link_local(mac: [u8; 6]) -> IpAddr {
+    let words =
+        [[mac[0] ^ 2, mac[1]], [mac[2], 0xff], [0xfe, mac[3]], [mac[4], mac[5]]].map(u16::from_be_bytes);
     std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3]).into()
 }
 
@@ -291,8 +292,8 @@ fn arp(rng: &mut Rng, place: &Place, direction: Direction) -> Vec<u8> {
     bytes.truncate(12);
     bytes.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, *rng.pick(&[1, 2])]);
     let own = direction == Direction::Egress;
-    bytes.extend(if own != rng.percent(15) { place.pod_mac } else { place.other_mac });
-    let sender = if own != rng.percent(15) { place.pod[0] } else { *rng.pick(&place.remotes[0]) };
+    bytes.extend(if own == rng.percent(15) { place.other_mac } else { place.pod_mac });
+    let sender = if own == rng.percent(15) { *rng.pick(&place.remotes[0]) } else { place.pod[0] };
     if let IpAddr::V4(sender) = sender {
         bytes.extend(if rng.percent(10) { [0; 4] } else { sender.octets() });
     }

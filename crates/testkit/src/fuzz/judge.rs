@@ -155,7 +155,7 @@ impl Judge {
             match options {
                 [] => return true,
                 [1 | 2, 1, rest @ ..] if rest.len() >= 6 && rest[..6] == self.place.pod_mac => {
-                    options = &rest[6..]
+                    options = &rest[6..];
                 }
                 [1 | 2, ..] | [_, 0, ..] | [_] => return false,
                 [_, length, ..] => match options.get(usize::from(*length) * 8..) {

@@ -80,10 +80,10 @@ fn is_of_node(objects: &Objects, address: IpAddr, name: &str) -> bool {
 fn end(objects: &Objects, address: IpAddr) -> Result<(End, Option<&Pod>), &'static str> {
     let martian = match address {
         IpAddr::V4(remote) => matches!(remote.octets()[0], 0 | 127),
-        IpAddr::V6(remote) => remote.is_unspecified() || remote.is_loopback(),
+        IpAddr::V6(remote) => matches!(remote.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, ..]),
     };
     match claimants(objects, address)[..] {
-        _ if martian => Err("a source address that no packet on a wire may have"),
+        _ if martian => Err("an address that no packet on a wire may come from, or go to"),
         [] => Ok((End::Ip(address.to_string()), None)),
         [pod, ..] => {
             let first = addresses(pod).find(|a| a.is_ipv4() == address.is_ipv4());
@@ -116,6 +116,9 @@ fn asked(objects: &Objects, flow: &Flow, report: &mut Report) -> Result<Asked, &
         Protocol::ICMP | Protocol::ICMPV6 => Transport::Icmp,
         _ => return Err("a protocol that cannot be asked about"),
     };
+    if from.is_multicast() || from == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+        return Err("a group as the source");
+    }
     let ((src, source), (dst, destination)) = (end(objects, from)?, end(objects, to)?);
     // Of two pods that have two families each, IPv4 is meant.
     let both = |pod: Option<&Pod>| pod.is_some_and(|pod| addresses(pod).any(|a| a.is_ipv4()));

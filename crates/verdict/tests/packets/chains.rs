@@ -90,7 +90,7 @@ fn what_goes_by_way_of_others_or_nowhere_is_dropped() {
     for direction in Direction::ALL {
         let flow = six.friend(direction, Protocol::TCP, 80);
         for header in [routing(0, 0), routing(0, 1), routing(4, 1), routing(2, 1), none.clone()] {
-            let reason = six.packet(&with_extensions(&flow, &[header.clone()]), direction).reason;
+            let reason = six.packet(&with_extensions(&flow, std::slice::from_ref(&header)), direction).reason;
             assert_eq!(reason, Reason::Extension, "{header:?}");
         }
         for header in [routing(2, 0), routing(4, 0)] {

@@ -59,8 +59,9 @@ fn message(kind: u8) -> Message<'static> {
 
 /// Source (1) or target (2) link-layer address.
 fn link_layer(kind: u8, mac: [u8; 6]) -> [u8; 8] {
-    let [a, b, c, d, e, f] = mac;
-    [kind, 1, a, b, c, d, e, f]
+    let mut option = [kind, 1, 0, 0, 0, 0, 0, 0];
+    option[2..].copy_from_slice(&mac);
+    option
 }
 
 /// A pod with both families, which nothing isolates: what is dropped here is dropped on every pod.
@@ -94,7 +95,7 @@ fn a_pod_advertises_itself_alone() {
     let world = pod();
     for target in ["fd00::2", OWN_LINK_LOCAL] {
         for source in ["fd00::2", OWN_LINK_LOCAL] {
-            let own = Message { target, source, ..message(ADVERTISEMENT) };
+            let own = Message { source, target, ..message(ADVERTISEMENT) };
             assert_eq!(own.sent(&world), Reason::Neighbour, "{source} about {target}");
         }
     }

@@ -214,6 +214,8 @@ fn a_change_of_policy_is_no_news_to_the_source_of_a_deferred_connection() {
         for is_known in [true, false] {
             if !is_known {
                 world.memory.services.clear();
+                world.change(|tables| tables.live = Live(6));
+                world.record(|record| record.since = 6);
             }
             let data = segment(&asked, true, ACK);
             assert_eq!(world.leave(&data), (Reason::Established, DEFERRED), "Service known: {is_known}");

@@ -2,7 +2,7 @@
 //! catches.
 
 use super::rows::Table;
-use crate::tree::Tree;
+use crate::tree::{File, Tree};
 
 const TABLE: Table = Table { file: "docs/robustness.md", letters: &[('A', 14), ('B', 9)] };
 const MUTANTS: &str = "mutants.txt";
@@ -24,7 +24,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
 
 /// The tests that catch the planted bugs of a row, as the table writes them.
 fn mutants_of(tree: &Tree, id: &str) -> Vec<String> {
-    let lines = tree.get(MUTANTS).into_iter().flat_map(|file| file.lines());
+    let lines = tree.get(MUTANTS).into_iter().flat_map(File::lines);
     lines
         .filter(|(_, line)| line.ends_with(&format!("({id})")))
         .filter_map(|(_, line)| {

@@ -53,8 +53,9 @@ fn forged(mac: [u8; 6]) -> Vec<Vec<u8>> {
     // Override, of the gateway.
     let advertisement = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &six(GATEWAY[1]).octets(), &option(2)].concat();
     let router = [&[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0][..], &option(1)].concat();
-    let [a, b, c, d, e, f] = mac;
-    let link_local = Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    let interface = [mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]];
+    let high = u128::from(0xfe80_u16) << 112;
+    let link_local = Ipv6Addr::from(high | u128::from(u64::from_be_bytes(interface)));
     vec![arp, message(mac, own, &advertisement), message(mac, link_local, &router)]
 }
 

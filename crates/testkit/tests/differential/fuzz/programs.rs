@@ -53,7 +53,7 @@ fn run() {
     let (mut asked, mut refused) = (0_u64, 0_u64);
     let mut ask = |direction: Direction, frame: &[u8]| {
         let ingress_ifindex = if direction == Direction::Egress { POD } else { UPLINK };
-        let at = At { ifindex: POD, ingress_ifindex };
+        let at = At { ifindex: POD, ingress_ifindex, mark: 0 };
         let passes = match datapath.test_run(direction, frame, at) {
             Ok(passes) => passes,
             // Of less than its headers the kernel makes no packet to run a program on.

@@ -21,7 +21,9 @@ const BATCH: usize = 250;
 /// Takes off what the node's kernel takes off: a VLAN tag with id 0. A frame with another stays as it is.
 fn untagged(frame: &[u8]) -> Vec<u8> {
     match frame.get(12..16) {
-        Some([0x81, 0x00, high, low] | [0x88, 0xa8, high, low]) if high & 15 == 0 && *low == 0 => {
+        Some([0x81, 0x00, high, low] | [0x88, 0xa8, high, low])
+            if u16::from_be_bytes([high << 4, *low]) == 0 =>
+        {
             [&frame[..12], &frame[16..]].concat()
         }
         _ => frame.to_vec(),

@@ -103,7 +103,7 @@ pub(crate) fn run(args: Check, format: Format) -> Result<(String, ExitCode)> {
     let manifests = if is_stdin(&args.filename) { read_stream(io::stdin()) } else { read(&args.filename) };
     let manifests = manifests.with_context(|| format!("cannot read {}", args.filename.display()))?;
     let is_whole = manifests.unread.is_empty();
-    let checked = check(cluster(args.pod_cidrs, manifests), &flows);
+    let checked = check(cluster(args.pod_cidrs, &manifests), &manifests.selectors, &flows);
     for note in &checked.notes {
         warn(note);
     }
@@ -146,9 +146,9 @@ pub(crate) const EXAMPLE: &str =
     r#"{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000}"#;
 
 /// What the manifests say; what is wrong with them is told.
-fn cluster(pod_cidrs: Vec<IpNet>, manifests: Manifests) -> Cluster {
+fn cluster(pod_cidrs: Vec<IpNet>, manifests: &Manifests) -> Cluster {
     let mut cluster = Cluster { pod_cidrs, ..Cluster::default() };
-    for change in manifests.changes {
+    for change in manifests.changes.iter().cloned() {
         cluster.apply(change, &mut Touched::default());
     }
     for problem in &manifests.unread {

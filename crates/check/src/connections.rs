@@ -46,13 +46,18 @@ impl<F: Family> Connections<F> {
         true
     }
 
-    pub(crate) fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) {
+    pub(crate) fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool {
         let mut tokens = self.tokens.borrow_mut();
         let left = tokens.entry(slot).or_insert(Bucket::PER_TICK);
-        if *left > 0 {
-            *left -= 1;
+        if *left == 0 {
+            return false;
+        }
+        *left -= 1;
+        let is_new = self.pending.get(key).is_none();
+        if is_new {
             self.pending.put(*key, *conn);
         }
+        is_new
     }
 
     pub(crate) fn remove(&self, key: &F::FlowKey) {

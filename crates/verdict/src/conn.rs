@@ -60,8 +60,8 @@ fn is_from_opener(conn: &Conn, hook: &Hook) -> bool {
 
 /// A SYN that opens: without ACK, and without flags that contradict it.
 #[inline(always)]
-const fn is_opening(flags: u8) -> bool {
-    flags & (SYN | ACK | RST | FIN) == SYN
+pub(crate) fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
+    headers.protocol == TCP && headers.flags & (SYN | ACK | RST | FIN) == SYN
 }
 
 /// The established path: true when the verdict stands and nothing about the connection changes but its counters.
@@ -129,29 +129,11 @@ fn is_over(conn: &Conn, protocol: u8, is_pending: bool, now: u32) -> bool {
 pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let Case { tables, hook, headers, record, .. } = *case;
     let key = key(hook, headers);
-    let mut is_pending = false;
-    let mut found = tables.flow(&key);
-    if found.is_none() {
-        is_pending = true;
-        found = tables.pending(&key);
-    }
-    if found.is_none() {
-        // Between two looks an entry may have moved from one table to the other.
-        is_pending = false;
-        found = tables.flow(&key);
-    }
     let now = tables.now();
-    if let Some(conn) = &found
-        && is_over(conn, headers.protocol, is_pending, now)
-    {
-        tables.remove(&key);
-        found = None;
+    if is_opening(headers) && !planted("reply-entry-admits-a-syn") {
+        return syn(case, &key, now);
     }
-    let is_opening = headers.protocol == TCP && is_opening(headers.flags);
-    let Some(conn) = found else { return open(case, &key) };
-    if is_opening && !planted("reply-entry-admits-a-syn") {
-        return open_again(case, conn);
-    }
+    let Some((conn, is_pending)) = find(case, &key, now) else { return open(case, &key, now) };
     if conn.revision < record.since
         && !planted("since-ignored")
         && let Some(revoked) = judge_again(case, conn)
@@ -171,6 +153,32 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         promote::<F, T>(conn, tables, &key, headers.protocol == TCP);
     }
     Verdict::by_rule(Reason::Established, conn.rule)
+}
+
+/// The live connection of a packet, and whether it is unanswered. One that is over is removed.
+///
+/// One that is being answered is added to FLOWS before it leaves PENDING, so that looking into PENDING and then into
+/// FLOWS misses none.
+#[inline(always)]
+fn find<'a, F: Parse, P: Packet, T: Tables<F>>(
+    case: &Case<'a, F, P, T>,
+    key: &F::FlowKey,
+    now: u32,
+) -> Option<(&'a mut Conn, bool)> {
+    let Case { tables, headers, .. } = *case;
+    let mut found = if case.is_unknown { None } else { tables.flow(key).map(|conn| (conn, false)) };
+    if found.is_none() {
+        found = tables.pending(key).map(|conn| (conn, true));
+    }
+    if found.is_none() {
+        found = tables.flow(key).map(|conn| (conn, false));
+    }
+    let (conn, is_pending) = found?;
+    if is_over(conn, headers.protocol, is_pending, now) {
+        tables.remove(key);
+        return None;
+    }
+    Some((conn, is_pending))
 }
 
 /// Asks policy about a live connection, in its opener's direction. `Some` when it is no longer allowed.
@@ -249,42 +257,72 @@ fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Ver
     }
 }
 
-/// A SYN on the tuple of a known connection: judged as new. Denied, it does not touch the entry.
+/// A SYN that opens: judged as new, whatever is known of its tuple, and before that is looked up. Denied, it touches no
+/// entry.
 #[inline(always)]
-fn open_again<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &mut Conn) -> Verdict {
+fn syn<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, key: &F::FlowKey, now: u32) -> Verdict {
+    let Case { tables, hook, headers, record, .. } = *case;
     let mut verdict = judge_new(case);
-    if planted("own-node-by-address") && conn.flags & CONN_OWN_NODE != 0 {
+    if planted("own-node-by-address")
+        && find(case, key, now).is_some_and(|(conn, _)| conn.flags & CONN_OWN_NODE != 0)
+    {
         verdict = Verdict::new(Reason::OwnNode);
     }
-    if verdict.reason.is_drop() && case.record.flags & ENDPOINT_AUDIT == 0 {
+    if verdict.reason.is_drop() && record.flags & ENDPOINT_AUDIT == 0 {
         return verdict;
     }
-    if is_from_opener(conn, case.hook) && conn.state & CONN_CLOSING == 0 {
-        // The same SYN once more.
-        conn.revision = case.hook.live.0;
-        conn.seen = case.tables.now();
-        count(conn, case.hook.direction(), case.packet.length());
-    } else {
-        fill(case, &verdict, case.hook.direction(), 0, conn);
+    if let Some(conn) = tables.flow(key) {
+        again(case, &verdict, now, conn, is_over(conn, TCP, false, now));
+    } else if is_tracked(headers) {
+        let mut conn = Conn::default();
+        fill(case, &verdict, (hook.direction(), 0), now, &mut conn);
+        if !tables.insert_pending(key, &conn, case.slot)
+            && let Some(conn) = tables.pending(key)
+        {
+            again(case, &verdict, now, conn, is_over(conn, TCP, true, now));
+        }
     }
     verdict
 }
 
+/// A SYN that is allowed, on the tuple of a known connection.
+#[inline(always)]
+fn again<F: Parse, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    verdict: &Verdict,
+    now: u32,
+    conn: &mut Conn,
+    is_over: bool,
+) {
+    if is_from_opener(conn, case.hook) && conn.state & CONN_CLOSING == 0 && !is_over {
+        // The same SYN once more.
+        conn.revision = case.hook.live.0;
+        conn.seen = now;
+        count(conn, case.hook.direction(), case.packet.length());
+    } else {
+        fill(case, verdict, (case.hook.direction(), 0), now, conn);
+    }
+}
+
 /// A packet without a connection.
 #[inline(always)]
-fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, key: &F::FlowKey) -> Verdict {
+fn open<F: Parse, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    key: &F::FlowKey,
+    now: u32,
+) -> Verdict {
     let Case { tables, hook, headers, record, .. } = *case;
     let mut verdict = judge_new(case);
     let mut opener = hook.direction();
     let mut flags = 0;
     let mut tracked = is_tracked(headers);
     let was_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
-    if headers.protocol == TCP && !is_opening(headers.flags) && !was_exempt {
+    if headers.protocol == TCP && !is_opening(headers) && !was_exempt {
         flags = CONN_MIDFLOW;
         let reversed = ask(case, opener.reverse());
         let continues = headers.flags & (ACK | SYN | RST) == ACK;
         if verdict.reason.is_drop() || !continues {
-            if is_taken_over(record.midflow_until, tables.now()) && !reversed.reason.is_drop() {
+            if is_taken_over(record.midflow_until, now) && !reversed.reason.is_drop() {
                 // The other side opened it before anyone looked.
                 verdict = Verdict::by_rule(Reason::Midflow, reversed.rule);
                 opener = opener.reverse();
@@ -301,7 +339,7 @@ fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, key: &F::Fl
     }
     if tracked && (!verdict.reason.is_drop() || record.flags & ENDPOINT_AUDIT != 0) {
         let mut conn = Conn::default();
-        fill(case, &verdict, opener, flags, &mut conn);
+        fill(case, &verdict, (opener, flags), now, &mut conn);
         tables.insert_pending(key, &conn, case.slot);
     }
     verdict
@@ -325,12 +363,11 @@ fn is_tracked<F: Family>(headers: &Headers<F>) -> bool {
 fn fill<F: Parse, P: Packet, T: Tables<F>>(
     case: &Case<'_, F, P, T>,
     verdict: &Verdict,
-    opener: Direction,
-    flags: u8,
+    (opener, flags): (Direction, u8),
+    now: u32,
     conn: &mut Conn,
 ) {
     let Case { packet, tables, hook, headers, record, .. } = *case;
-    let now = tables.now();
     let is_handshake = headers.protocol == TCP && flags & CONN_MIDFLOW == 0;
     let opened_by = match (opener, verdict.reason) {
         (Direction::Egress, Reason::OwnPod) => CONN_OPENED_BY_POD | CONN_SELF,
@@ -340,16 +377,20 @@ fn fill<F: Parse, P: Packet, T: Tables<F>>(
         (Direction::Ingress, _) => 0,
     };
     conn.revision = hook.live.0;
-    conn.packets = [0; 2];
-    conn.bytes = [0; 2];
+    // Neither zeroes nor the Ethernet address as a whole: the compiler makes calls of those, to loops over bytes.
+    let into = u64::from(matches!(hook.direction(), Direction::Ingress));
+    let length = u64::from(packet.length());
+    conn.packets = [into, 1 - into];
+    conn.bytes = [length * into, length * (1 - into)];
     conn.seen = now;
     conn.created = now;
     conn.handshake_us = if is_handshake { tables.now_us() } else { 0 };
     conn.rule = verdict.rule;
-    conn.mac = record.mac;
+    conn.mac.0[0] = record.mac.0[0];
+    conn.mac.0[1] = record.mac.0[1];
+    conn.mac.0[2] = record.mac.0[2];
     conn.state = 0;
     conn.flags = flags | opened_by | if verdict.reason.is_drop() { CONN_AUDIT } else { 0 };
-    count(conn, hook.direction(), packet.length());
 }
 
 /// True when `quoted`, which this pod sent or was sent, belongs to a live connection.

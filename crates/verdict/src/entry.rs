@@ -56,6 +56,8 @@ pub(crate) struct Case<'a, F: Family, P, T> {
     pub(crate) headers: &'a Headers<F>,
     pub(crate) record: &'a EndpointRecord,
     pub(crate) slot: u32,
+    /// The established path has asked, and the connection is not among those that were answered.
+    pub(crate) is_unknown: bool,
 }
 
 impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
@@ -109,12 +111,18 @@ pub fn process<P: Packet, T: Tables<V4> + Tables<V6>>(
 /// own, called one after the other, so that the kernel's 512 bytes of stack never hold two of them.
 #[inline(always)]
 fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) -> Verdict {
+    let mut is_unknown = false;
     let headers = if let Some(headers) = F::simple(packet) {
-        let key = conn::key(hook, &headers);
-        if let Some(found) = tables.flow(&key)
-            && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
-        {
-            return Verdict::by_rule(Reason::Established, found.rule);
+        // What opens a connection is judged whatever is known of it.
+        if !conn::is_opening(&headers) {
+            let key = conn::key(hook, &headers);
+            let found = tables.flow(&key);
+            is_unknown = found.is_none();
+            if let Some(found) = found
+                && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
+            {
+                return Verdict::by_rule(Reason::Established, found.rule);
+            }
         }
         headers
     } else {
@@ -126,7 +134,7 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) ->
         headers
     };
     let Some((slot, record)) = endpoint::<F, T>(tables, hook) else { return unidentified(tables.strict()) };
-    let case = Case { packet, tables, hook, headers: &headers, record, slot };
+    let case = Case { packet, tables, hook, headers: &headers, record, slot, is_unknown };
     let mut verdict = admit(&case);
     if verdict.reason == Reason::Allowed {
         verdict = match () {
@@ -184,7 +192,9 @@ const fn audited(record: &EndpointRecord, verdict: Verdict) -> Verdict {
 #[inline(never)]
 fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let Case { packet, hook, headers, record, .. } = *case;
-    let Some(frame) = packet.read::<Ethernet>(0) else { return Verdict::new(Reason::Truncated) };
+    // Linear but for a handful of packets, and a helper costs as much as a lookup.
+    let frame = packet.direct::<Ethernet, 0>().copied().or_else(|| packet.read(0));
+    let Some(frame) = frame else { return Verdict::new(Reason::Truncated) };
     let reason = if F::V6 && headers.protocol == ICMPV6 { neighbour::discovery(case, &frame) } else { None }
         .or_else(|| misplaced(hook, record, &frame, headers));
     if let Some(reason) = reason {
@@ -193,7 +203,7 @@ fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict
     if matches!(hook.direction(), Direction::Egress) && icmp::is_router_message(headers) {
         return Verdict::new(Reason::NeighbourForged);
     }
-    if !F::lengths_hold(packet, headers.transport) {
+    if !headers.lengths_hold(packet) {
         return unjudgeable(case, Reason::Malformed);
     }
     Verdict::new(Reason::Allowed)

@@ -49,6 +49,8 @@ pub struct Headers<F: Family> {
     pub id: u32,
     /// Offset of the transport header from the start of the frame.
     pub transport: u32,
+    /// Where the IP header says that the packet ends, from the start of the frame.
+    pub end: u32,
 }
 
 impl<F: Family> Headers<F> {
@@ -56,6 +58,13 @@ impl<F: Family> Headers<F> {
     #[inline(always)]
     pub const fn has_ports(&self) -> bool {
         matches!(self.protocol, TCP | UDP | SCTP)
+    }
+
+    /// The header lengths do not contradict the frame. Checked where state is made, not on every packet: whom a
+    /// lying length misleads is the receiver, and it drops such a packet.
+    #[inline(always)]
+    pub fn lengths_hold<P: Packet>(&self, packet: &P) -> bool {
+        packet.is_segmented() || (self.end <= packet.length() && self.end >= self.transport)
     }
 }
 
@@ -70,9 +79,6 @@ pub trait Parse: Family {
     fn full<P: Packet>(packet: &P) -> Result<Headers<Self>, Reason>;
     /// The packet quoted by an ICMP error, at `offset`: addresses, protocol and ports only.
     fn quoted<P: Packet>(packet: &P, offset: u32) -> Option<Headers<Self>>;
-    /// The header lengths do not contradict the frame. Checked where state is made, not on every packet: whom a
-    /// lying length misleads is the receiver, and it drops such a packet.
-    fn lengths_hold<P: Packet>(packet: &P, transport: u32) -> bool;
     /// An address that no packet on a wire may come from (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.5.3).
     fn is_martian(address: Self::Addr) -> bool;
 }
@@ -121,6 +127,7 @@ impl Parse for V4 {
             part: Part::Whole,
             id: 0,
             transport: NETWORK + 20,
+            end: NETWORK + u32::from(ip.total_length.get()),
         })
     }
 
@@ -148,6 +155,7 @@ impl Parse for V4 {
             part: part(offset, more),
             id: u32::from(ip.id.get()),
             transport: NETWORK + header,
+            end: NETWORK + u32::from(ip.total_length.get()),
         };
         finish(packet, &mut headers, offset)?;
         Ok(headers)
@@ -161,13 +169,6 @@ impl Parse for V4 {
             return None;
         }
         quoted(packet, ip.source, ip.destination, ip.protocol, offset + header)
-    }
-
-    #[inline(always)]
-    fn lengths_hold<P: Packet>(packet: &P, transport: u32) -> bool {
-        let Some(ip) = packet.read::<Ipv4>(NETWORK) else { return false };
-        let total = u32::from(ip.total_length.get());
-        packet.is_segmented() || (NETWORK + total <= packet.length() && NETWORK + total >= transport)
     }
 
     #[inline(always)]
@@ -241,6 +242,7 @@ impl Parse for V6 {
             part: Part::Whole,
             id: 0,
             transport: NETWORK + 40,
+            end: NETWORK + 40 + u32::from(ip.payload_length.get()),
         })
     }
 
@@ -262,6 +264,7 @@ impl Parse for V6 {
             part: part(chain.fragment_offset, chain.more),
             id: chain.id,
             transport: chain.offset,
+            end: NETWORK + 40 + u32::from(ip.payload_length.get()),
         };
         finish(packet, &mut headers, chain.fragment_offset)?;
         Ok(headers)
@@ -278,13 +281,6 @@ impl Parse for V6 {
             return None;
         }
         quoted(packet, ip.source, ip.destination, chain.protocol, chain.offset)
-    }
-
-    #[inline(always)]
-    fn lengths_hold<P: Packet>(packet: &P, transport: u32) -> bool {
-        let Some(ip) = packet.read::<Ipv6>(NETWORK) else { return false };
-        let end = NETWORK + 40 + u32::from(ip.payload_length.get());
-        packet.is_segmented() || (end <= packet.length() && end >= transport)
     }
 
     #[inline(always)]
@@ -423,6 +419,7 @@ fn quoted<F: Family, P: Packet>(
         part: Part::Whole,
         id: 0,
         transport: offset,
+        end: 0,
     })
 }
 

@@ -2,8 +2,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
 
-# The programs are built with the tests' profile, so that `make test`, `make demo` and `make e2e` share one build.
-PROGRAMS := cargo build --locked --profile test -p cellwall-agent -p cellwall-cli
+# The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
+# packages has features of its own. With another choice cargo builds half of the libraries again.
+E2E := --locked --workspace --test one_node
+PROGRAMS := cargo build --profile test $(E2E) --bins
+BUILT = $${CARGO_TARGET_DIR:-target}/debug
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +18,7 @@ build: setup ## Build the agent and the command, optimised, into target/release
 	cargo build --locked --release -p cellwall-agent -p cellwall-cli
 
 demo: setup ## Enforce policies between namespaces on this machine, and watch (root)
-	@$(PROGRAMS) && cargo run --locked --profile test -q -p cellwall-e2e --bin demo
+	@$(PROGRAMS) && $(BUILT)/demo
 
 test: setup ## Run all tests but those that need a cluster (as root also those of the kernel)
 	@scripts/test.sh
@@ -39,13 +42,13 @@ proto: setup ## Generate the code of proto/ again
 	UPDATE_EXPECT=1 cargo test --locked -p cellwall-api --test generated
 
 cluster: ## Start a Kubernetes cluster of one node on this machine (root, Go; 10 minutes the first time)
-	@scripts/setup.sh cluster && cargo run --locked --profile test -q -p cellwall-e2e --bin cluster -- up
+	@scripts/setup.sh cluster && $(PROGRAMS) && $(BUILT)/cluster up
 
 cluster-down: ## Remove the cluster
-	@cargo run --locked --profile test -q -p cellwall-e2e --bin cluster -- down
+	@$(PROGRAMS) && $(BUILT)/cluster down
 
 e2e: ## Run the tests that need a cluster, in one of their own (root, Go)
-	@scripts/setup.sh cluster && $(PROGRAMS) && cargo test --locked -p cellwall-e2e -- --nocapture
+	@scripts/setup.sh cluster && $(PROGRAMS) && cargo test $(E2E) -- --nocapture
 
 ci: ## What has to pass before a change lands
 	@.ci/run

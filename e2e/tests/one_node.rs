@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cellwall_e2e::agent::{self, Agent};
+use cellwall_e2e::binaries::{KUBERNETES, major_and_minor};
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::heartbeat::{self, Heartbeat};
 use cellwall_e2e::image::AGNHOST;
@@ -229,6 +230,14 @@ fn a_resource_that_is_not_served_counts_as_empty_and_an_object_that_does_not_par
 
     node.kubectl("delete crd clusternetworkpolicies.policy.networking.k8s.io", "");
     node.until("status", |status| list(status, "problems").is_empty());
+}
+
+/// What the programs say about their version is what is built.
+#[test]
+fn the_binaries_tell_the_version_that_is_built() {
+    let modules = include_str!("../binaries/go.mod");
+    assert!(modules.contains(&format!("k8s.io/kubernetes {KUBERNETES}\n")), "{KUBERNETES}");
+    assert_eq!(major_and_minor(), ("1", "37"));
 }
 
 /// A definition that checks nothing.

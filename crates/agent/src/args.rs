@@ -124,6 +124,10 @@ pub struct Capacity {
     #[arg(long = "capacity-ports", env = "CELLWALL_CAPACITY_PORTS", value_name = "ROWS",
           default_value_t = tables::PORTS.capacity, value_parser = rows())]
     pub ports: u32,
+    /// Addresses and ports that this node translates (Services, node ports, host ports), of each family.
+    #[arg(long = "capacity-services", env = "CELLWALL_CAPACITY_SERVICES", value_name = "ROWS",
+          default_value_t = tables::SERVICES4.capacity, value_parser = rows())]
+    pub services: u32,
     /// Answered connections, of each family.
     #[arg(long = "capacity-flows", env = "CELLWALL_CAPACITY_FLOWS", value_name = "ROWS",
           default_value_t = tables::FLOWS4.capacity, value_parser = rows())]
@@ -195,8 +199,9 @@ impl Args {
 
     /// What plans must fit into.
     pub fn capacities(&self) -> Capacities {
-        let Capacity { endpoints, addresses, prefixes, policy, ports, flows: _, pending: _ } = self.capacity;
-        Capacities { endpoints, addresses, prefixes, policy, ports }
+        let Capacity { endpoints, addresses, prefixes, policy, ports, services, flows: _, pending: _ } =
+            self.capacity;
+        Capacities { endpoints, addresses, prefixes, policy, ports, services }
     }
 }
 

@@ -207,6 +207,8 @@ fn kind(change: &Change) -> Option<Kind> {
         Change::Namespace(_) => Some(Kind::Namespace),
         Change::Node(_) => Some(Kind::Node),
         Change::Pod(_) => Some(Kind::Pod),
+        Change::Service(_) => Some(Kind::Service),
+        Change::EndpointSlice(_) => Some(Kind::EndpointSlice),
         Change::Policy(policy, _) => Some(policy.key.kind),
         Change::Bad(problem) => Some(problem.object.kind),
         Change::Gone(key) => Some(key.kind),

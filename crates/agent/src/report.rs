@@ -271,6 +271,8 @@ fn count(cluster: &Cluster, kind: Kind) -> usize {
         Kind::Namespace => cluster.namespaces.len(),
         Kind::Node => cluster.nodes.len(),
         Kind::Pod => cluster.pods.len(),
+        Kind::Service => cluster.services.len(),
+        Kind::EndpointSlice => cluster.slices.len(),
         Kind::NetworkPolicy | Kind::ClusterNetworkPolicy => {
             cluster.policies.keys().filter(|key| key.kind == kind).count()
         }

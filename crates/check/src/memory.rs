@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use cellwall_abi::{
     Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, EndpointRecord,
     FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, Mac, PolicyEntry, PolicyKey, PortKey,
-    PortValue, SERVICE_TRANSLATED, ServiceRecord, V4, V6,
+    PortValue, SERVICE_BACKENDS, SERVICE_TRANSLATED, ServiceBackend, ServiceRecord, V4, V6,
 };
-use cellwall_policy::wanted::Observed;
+use cellwall_policy::wanted::{Observed, ServiceKey};
 use cellwall_verdict::Tables;
 use ipnet::IpNet;
 
@@ -29,6 +29,13 @@ pub static NO_RECORD: EndpointRecord = EndpointRecord {
     pad: [0; 2],
     ifindex: 0,
     default: [PolicyEntry::only_rest(0, 0); 2],
+};
+
+/// An array element of SERVICE_RECORDS that was never written.
+pub static NO_SERVICE: ServiceRecord = ServiceRecord {
+    flags: 0,
+    count: 0,
+    backends: [ServiceBackend { address: Addr6::ZERO, port: Be16::new(0), pad: [0; 2] }; SERVICE_BACKENDS],
 };
 
 /// What plans write, looked up as the programs do.
@@ -89,6 +96,14 @@ impl Lookup {
         self.tables.policy.get(key)
     }
 
+    /// What is known in a bank of what this node translates.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey, bank: u32) -> Option<&ServiceRecord> {
+        let slot = self.tables.services.get(key)?;
+        let record = self.tables.service_records.get(&(*slot, bank)).unwrap_or(&NO_SERVICE);
+        (record.flags & SERVICE_TRANSLATED != 0).then_some(record)
+    }
+
     /// What a list says about a port.
     #[must_use]
     pub fn port(&self, key: &PortKey) -> Option<PortValue> {
@@ -119,7 +134,7 @@ pub struct Memory {
     pub strict: bool,
     /// The bit of the mark that says that a packet is stamped.
     pub mark: u32,
-    /// Address, port and protocol → what is known of the Service in each bank.
+    /// Address, port and protocol → what is known of the Service in each bank, before what the tables say.
     pub services: BTreeMap<(IpAddr, u16, u8), [ServiceRecord; 2]>,
 }
 
@@ -176,7 +191,10 @@ macro_rules! tables {
                 protocol: u8,
                 bank: u32,
             ) -> Option<&ServiceRecord> {
-                let banks = self.services.get(&(IpAddr::from(*address), port.get(), protocol))?;
+                let key = ServiceKey { address: (*address).into(), port: port.get(), protocol };
+                let Some(banks) = self.services.get(&(key.address, key.port, key.protocol)) else {
+                    return self.lookup.service(&key, bank);
+                };
                 let record = &banks[bank as usize];
                 (record.flags & SERVICE_TRANSLATED != 0).then_some(record)
             }

@@ -78,7 +78,9 @@ impl View {
     fn new(compiler: &mut Compiler, cluster: &Cluster, notes: &mut BTreeSet<String>) -> Self {
         let compiled = compiler.compile(cluster, &Touched::default());
         notes.extend(compiled.problems.iter().map(ToString::to_string));
-        let memory = Memory::new(tables(&compiled.wanted, notes));
+        let mut memory = Memory::new(tables(&compiled.wanted, notes));
+        // Nobody translates here: an address is judged as what it is, and nothing waits for a backend.
+        memory.mark = 0;
         Self { compiled, memory }
     }
 
@@ -108,7 +110,14 @@ fn tables(wanted: &Wanted, notes: &mut BTreeSet<String>) -> Observed {
     let ops = plan(wanted, &empty, &Capacities::default(), 0).unwrap_or_else(|refusal| {
         notes.insert(format!("a node with all these pods would enforce nothing new: {refusal}"));
         let most = u32::MAX;
-        let room = Capacities { endpoints: most, addresses: most, prefixes: most, policy: most, ports: most };
+        let room = Capacities {
+            endpoints: most,
+            addresses: most,
+            prefixes: most,
+            policy: most,
+            ports: most,
+            services: most,
+        };
         plan(wanted, &empty, &room, 0).expect("there is room for everything")
     });
     after(&empty, &ops)

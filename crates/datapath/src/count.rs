@@ -55,6 +55,8 @@ pub(crate) fn plan_usage(t: &Tables, settings: &Settings) -> Result<Vec<Usage>, 
         usage(&t.prefixes6, "PREFIXES6", settings)?,
         usage(&t.policy, "POLICY", settings)?,
         usage(&t.ports, "PORTS", settings)?,
+        usage(&t.services4, "SERVICES4", settings)?,
+        usage(&t.services6, "SERVICES6", settings)?,
     ])
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use cellwall_abi::{ClassPair, EndpointRecord, record_index};
-use cellwall_policy::wanted::Observed;
+use cellwall_abi::{ClassPair, record_index};
+use cellwall_policy::wanted::{Observed, ServiceKey};
 
 use crate::error::TableError;
 use crate::table::{Plain, Table};
@@ -18,15 +18,19 @@ pub(crate) fn observe(tables: &Tables) -> Result<Observed, TableError> {
     let addresses = addresses(tables)?;
     let mut prefixes = rows(&tables.prefixes4, "PREFIXES4", |k, v| Some((k.net()?, *v)))?;
     prefixes.append(&mut rows(&tables.prefixes6, "PREFIXES6", |k, v| Some((k.net()?, *v)))?);
+    let mut services = rows(&tables.services4, "SERVICES4", |k, v| Some((ServiceKey::from(*k), *v)))?;
+    services.append(&mut rows(&tables.services6, "SERVICES6", |k, v| Some((ServiceKey::from(*k), *v)))?);
     Ok(Observed {
         live,
-        records: records(tables, &endpoints)?,
+        records: records(&tables.records, "RECORDS", &endpoints)?,
         endpoints,
         classes: classes(tables, &addresses)?,
         addresses,
         prefixes,
         policy: rows(&tables.policy, "POLICY", |k, v| Some((*k, *v)))?,
         ports: rows(&tables.ports, "PORTS", |k, v| Some(((*k).into(), *v)))?,
+        service_records: records(&tables.service_records, "SERVICE_RECORDS", &services)?,
+        services,
     })
 }
 
@@ -47,15 +51,16 @@ fn addresses(tables: &Tables) -> Result<BTreeMap<IpAddr, u32>, TableError> {
 }
 
 /// Both banks of every slot in use; one that lies past the table is as if it held nothing.
-fn records(
-    tables: &Tables,
-    endpoints: &BTreeMap<u32, u32>,
-) -> Result<BTreeMap<(u32, u32), EndpointRecord>, TableError> {
+fn records<K, V: Plain>(
+    table: &Table<u32, V>,
+    name: &'static str,
+    rows: &BTreeMap<K, u32>,
+) -> Result<BTreeMap<(u32, u32), V>, TableError> {
     let mut records = BTreeMap::new();
-    for (slot, bank) in endpoints.values().flat_map(|slot| [(*slot, 0), (*slot, 1)]) {
+    for (slot, bank) in rows.values().flat_map(|slot| [(*slot, 0), (*slot, 1)]) {
         let index = slot.checked_mul(2).map(|_| record_index(slot, bank));
         let record = match index {
-            Some(index) => tables.records.get(&index).map_err(failed("read", "RECORDS"))?,
+            Some(index) => table.get(&index).map_err(failed("read", name))?,
             None => None,
         };
         records.insert((slot, bank), record.unwrap_or_default());

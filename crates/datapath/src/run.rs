@@ -3,8 +3,9 @@
 use std::io;
 use std::net::IpAddr;
 
-use cellwall_abi::record_index;
+use cellwall_abi::{Be16, ServiceKey4, ServiceKey6, record_index};
 use cellwall_policy::plan::Op;
+use cellwall_policy::wanted::ServiceKey;
 use ipnet::IpNet;
 
 use crate::error::RunError;
@@ -73,6 +74,9 @@ fn run_alike(t: &Tables, grace: &Grace, first: &Op, ops: &[Op]) -> (usize, io::R
             Op::DeletePort { prefix } => Some((*prefix).into()),
             _ => None,
         }),
+        Op::PutServiceRecord { .. } | Op::InsertService { .. } | Op::DeleteService { .. } => {
+            run_services(t, first, ops)
+        }
         Op::Flip { live } => one(t.live.put(&0, live)),
         Op::Grace => one(grace.wait()),
     }
@@ -96,6 +100,44 @@ fn run_prefixes(t: &Tables, first: &Op, ops: &[Op]) -> (usize, io::Result<()>) {
             Op::DeletePrefix { prefix: IpNet::V6(net) } => Some((*net).into()),
             _ => None,
         }),
+    }
+}
+
+fn run_services(t: &Tables, first: &Op, ops: &[Op]) -> (usize, io::Result<()>) {
+    let gone = |op: &Op| if let Op::DeleteService { key } = op { Some(row(key)) } else { None };
+    match first {
+        Op::InsertService { key, slot } => one(match row(key) {
+            Row::V4(key) => t.services4.insert(&key, slot),
+            Row::V6(key) => t.services6.insert(&key, slot),
+        }),
+        Op::DeleteService { key } if key.address.is_ipv4() => {
+            delete(&t.services4, ops, |op| match gone(op) {
+                Some(Row::V4(key)) => Some(key),
+                _ => None,
+            })
+        }
+        Op::DeleteService { .. } => delete(&t.services6, ops, |op| match gone(op) {
+            Some(Row::V6(key)) => Some(key),
+            _ => None,
+        }),
+        _ => t.service_records.put_all(&leading(ops, |op| match op {
+            Op::PutServiceRecord { slot, bank, record } => Some((record_index(*slot, *bank), *record)),
+            _ => None,
+        })),
+    }
+}
+
+/// The key of what is translated, in the table of its family.
+enum Row {
+    V4(ServiceKey4),
+    V6(ServiceKey6),
+}
+
+fn row(key: &ServiceKey) -> Row {
+    let (port, protocol, pad) = (Be16::new(key.port), key.protocol, 0);
+    match key.address {
+        IpAddr::V4(address) => Row::V4(ServiceKey4 { address: address.into(), port, protocol, pad }),
+        IpAddr::V6(address) => Row::V6(ServiceKey6 { address: address.into(), port, protocol, pad }),
     }
 }
 
@@ -133,6 +175,16 @@ fn name(op: &Op) -> String {
         }
         Op::InsertPort { prefix: (key, bits), .. } => format!("insert into PORTS {key:?}/{bits}"),
         Op::DeletePort { prefix: (key, bits) } => format!("delete from PORTS {key:?}/{bits}"),
+        Op::PutServiceRecord { slot, bank, .. } => format!("SERVICE_RECORDS[{slot}, bank {bank}]"),
+        Op::InsertService { key, slot } => {
+            format!(
+                "insert into SERVICES {} port {} protocol {} -> {slot}",
+                key.address, key.port, key.protocol
+            )
+        }
+        Op::DeleteService { key } => {
+            format!("delete from SERVICES {} port {} protocol {}", key.address, key.port, key.protocol)
+        }
         Op::Flip { live } => format!("flip to revision {}", live.0),
         Op::Grace => "grace period".to_owned(),
     }

@@ -85,6 +85,8 @@ impl Settings {
             "PREFIXES4" | "PREFIXES6" => c.prefixes,
             "POLICY" => c.policy,
             "PORTS" => c.ports,
+            "SERVICES4" | "SERVICES6" => c.services,
+            "SERVICE_RECORDS" => 4 * c.services,
             "FLOWS4" | "FLOWS6" => self.flows,
             "PENDING4" | "PENDING6" => self.pending,
             "FRAGMENTS4" | "FRAGMENTS6" => self.fragments,

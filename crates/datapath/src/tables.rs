@@ -8,7 +8,7 @@ use std::path::Path;
 use aya::maps::{Map, MapData, RingBuf};
 use cellwall_abi::{
     Addr6, Be32, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Live, PolicyEntry, PolicyKey,
-    PortValue,
+    PortValue, ServiceKey4, ServiceKey6, ServiceRecord,
 };
 
 use crate::error::{OpenError, TableError};
@@ -31,6 +31,9 @@ pub(crate) struct Tables {
     pub(crate) prefixes6: Table<Prefix6, ClassPair>,
     pub(crate) policy: Table<PolicyKey, PolicyEntry>,
     pub(crate) ports: Table<PrefixPort, PortValue>,
+    pub(crate) services4: Table<ServiceKey4, u32>,
+    pub(crate) services6: Table<ServiceKey6, u32>,
+    pub(crate) service_records: Table<u32, ServiceRecord>,
     pub(crate) pending4: Table<FlowKey4, Conn>,
     pub(crate) pending6: Table<FlowKey6, Conn>,
     pub(crate) flows4: Table<FlowKey4, Conn>,
@@ -54,6 +57,9 @@ impl Tables {
             prefixes6: typed(folder, "PREFIXES6")?,
             policy: typed(folder, "POLICY")?,
             ports: typed(folder, "PORTS")?,
+            services4: typed(folder, "SERVICES4")?,
+            services6: typed(folder, "SERVICES6")?,
+            service_records: typed(folder, "SERVICE_RECORDS")?,
             pending4: typed(folder, "PENDING4")?,
             pending6: typed(folder, "PENDING6")?,
             flows4: typed(folder, "FLOWS4")?,

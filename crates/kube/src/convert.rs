@@ -1,6 +1,7 @@
 //! One Kubernetes object to one value of the model.
 
 mod cidr;
+mod endpoint_slice;
 mod entries;
 mod labels;
 mod meta;
@@ -11,17 +12,20 @@ mod pod;
 mod raw;
 mod report;
 mod selector;
+mod service;
 
 use cellwall_policy::model::{Change, Kind, ObjectKey, Problem};
 use serde_json::Value;
 
 pub use cidr::{address, block};
+pub use endpoint_slice::endpoint_slice;
 pub(crate) use namespace::NAME_LABEL;
 pub use namespace::namespace;
 pub use network_policy::network_policy;
 pub use node::node;
 pub use pod::pod;
 pub(crate) use report::merged;
+pub use service::service;
 
 /// The annotation that says how pods are enforced: `enforce` (the default) or `audit`.
 pub const ENFORCEMENT: &str = "cellwall.dev/enforcement";
@@ -49,6 +53,8 @@ pub fn kind_of(api_version: &str, kind: &str) -> Option<Kind> {
         ("v1", "Namespace") => Some(Kind::Namespace),
         ("v1", "Node") => Some(Kind::Node),
         ("v1", "Pod") => Some(Kind::Pod),
+        ("v1", "Service") => Some(Kind::Service),
+        ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
         ("networking.k8s.io/v1", "NetworkPolicy") => Some(Kind::NetworkPolicy),
         ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => Some(Kind::ClusterNetworkPolicy),
         _ => None,
@@ -78,6 +84,12 @@ pub fn decode_as(kind: Kind, value: Value) -> Decoded {
             .map(|object| told(Change::Node, node(&object), &key))
             .map_err(|error| report::unreadable(&key, &error)),
         Kind::Pod => pod::from_value(&key, value).map(|read| told(Change::Pod, read, &key)),
+        Kind::Service => serde_json::from_value(service::trim(value))
+            .map(|object| told(Change::Service, service(&object), &key))
+            .map_err(|error| report::unreadable(&key, &error)),
+        Kind::EndpointSlice => serde_json::from_value(endpoint_slice::trim(value))
+            .map(|object| told(Change::EndpointSlice, endpoint_slice(&object), &key))
+            .map_err(|error| report::unreadable(&key, &error)),
         Kind::NetworkPolicy => network_policy::from_value(&key, value)
             .map(|(policy, problems)| vec![Change::Policy(policy, problems)]),
         Kind::ClusterNetworkPolicy => Err(Problem {

@@ -6,7 +6,7 @@
 //! single flow: no index, no cache, no normal form. Where it could be faster or plainer, it is plainer.
 //!
 //! One file holds one notion of the API: [`decide`] walks policies and rules, and below it stand policy types,
-//! selectors, peers, ports, address blocks, and the question of who an address belongs to. `S31` and the like
+//! selectors, peers, ports, address blocks, Services, and the question of who an address belongs to. `S31` and the like
 //! are statements of the project's table of NetworkPolicy semantics; every branch notes the statement it follows,
 //! so that a run can tell which of them its flows have exercised.
 //!
@@ -20,6 +20,7 @@ mod peer;
 mod policy_types;
 mod port;
 mod selector;
+mod service;
 mod statements;
 
 pub use cellwall_policy::flow::Flow;
@@ -28,5 +29,6 @@ pub use self::{
     decide::{Ruling, decide},
     objects::{Objects, api},
     party::subject,
+    service::{Frontend, decide_service, frontends},
     statements::Statements,
 };

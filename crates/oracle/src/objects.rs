@@ -6,16 +6,18 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::api::{Namespace, NetworkPolicy, Node, Pod};
+use self::api::{EndpointSlice, Namespace, NetworkPolicy, Node, Pod, Service};
 
 /// The types of the Kubernetes API that [`Objects`] is made of, so that a generator needs no other name for them.
 pub mod api {
     pub use k8s_openapi::{
         api::{
             core::v1::{
-                Container, ContainerPort, Namespace, Node, NodeAddress, NodeSpec, NodeStatus, Pod, PodIP,
-                PodSpec, PodStatus,
+                Container, ContainerPort, LoadBalancerIngress, LoadBalancerStatus, Namespace, Node,
+                NodeAddress, NodeSpec, NodeStatus, Pod, PodIP, PodSpec, PodStatus, Service, ServicePort,
+                ServiceSpec, ServiceStatus,
             },
+            discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
             networking::v1::{
                 IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
                 NetworkPolicyPort, NetworkPolicySpec,
@@ -51,6 +53,10 @@ pub struct Objects {
     pub pods: Vec<Pod>,
     /// All NetworkPolicies.
     pub policies: Vec<NetworkPolicy>,
+    /// All Services.
+    pub services: Vec<Service>,
+    /// All EndpointSlices, whoever wrote them.
+    pub slices: Vec<EndpointSlice>,
 }
 
 impl Objects {
@@ -65,7 +71,7 @@ impl Objects {
     }
 
     /// The objects as an API server serves them, each with its `apiVersion` and `kind`: namespaces, nodes, pods,
-    /// policies, in the order of their lists. The settings are not among them.
+    /// policies, Services, slices, in the order of their lists. The settings are not among them.
     pub fn values(&self) -> Vec<Value> {
         fn value<T: Serialize>(object: &T) -> Value {
             serde_json::to_value(object).expect("an object of the API is a document")
@@ -74,6 +80,8 @@ impl Objects {
         let nodes = self.nodes.iter().map(value);
         let pods = self.pods.iter().map(value);
         let policies = self.policies.iter().map(value);
-        namespaces.chain(nodes).chain(pods).chain(policies).collect()
+        let services = self.services.iter().map(value);
+        let slices = self.slices.iter().map(value);
+        namespaces.chain(nodes).chain(pods).chain(policies).chain(services).chain(slices).collect()
     }
 }

@@ -17,6 +17,7 @@ mod intern;
 mod place;
 mod report;
 mod rules;
+mod services;
 mod sets;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ pub use report::{Compiled, EndpointReport, PolicyReport, Unplaced, UnplacedReaso
 
 use crate::flow::Direction;
 use crate::model::{Cluster, Link, ObjectKey, Pod, Policy, RuleRef, Touched};
+use crate::prefix::Prefixes;
 use crate::wanted::{Wanted, WantedEndpoint};
 use blocks::Blocks;
 use classes::{Classes, Memberships};
@@ -40,6 +42,7 @@ use flatten::{ClassContent, Flat, flatten, list_rows};
 use intern::Interner;
 use place::{Behind, Places, owners, places};
 use rules::{Image, Lowering, port_names, selecting};
+use services::{Services, services};
 use sets::PeerSet;
 
 /// Compiles, and remembers what it compiled so that the next time only what was touched is done again. Two
@@ -119,8 +122,19 @@ impl Compiler {
         let contents = classes.contents;
         self.memberships.retain(|(pod, _), _| cluster.pods.contains_key(pod));
 
-        let mut wanted =
-            Wanted { addresses, prefixes, rules, cost: costs(cluster, &sets), ..Wanted::default() };
+        let by_prefix = Prefixes::new(&prefixes);
+        let Services { records, problems, cost } = services(cluster, |address| {
+            addresses.get(&address).or_else(|| by_prefix.address(address)).copied().unwrap_or(CLASS_WORLD)
+        });
+        compiled.problems.extend(problems);
+        let mut wanted = Wanted {
+            services: records,
+            cost: costs(cluster, &sets).into_iter().chain(cost).collect(),
+            addresses,
+            prefixes,
+            rules,
+            ..Wanted::default()
+        };
         self.answer(&mut wanted, &images, &contents);
         for (link, behind, ids) in placed {
             let endpoint = self.endpoint(cluster, link, behind, ids);

@@ -11,14 +11,16 @@ mod pod;
 mod policy;
 mod problem;
 mod selector;
+mod service;
 
 pub use change::{Change, Kind, Link, ObjectKey};
 pub use cluster::{Cluster, Touched};
 pub use namespace::Namespace;
 pub use node::Node;
-pub use pod::{NamedPort, Phase, Pod};
+pub use pod::{HostPort, NamedPort, Phase, Pod};
 pub use policy::{
     Action, Block, NamespaceMatch, Peer, Policy, PolicyKind, Port, PortRange, Rule, RuleRef, Subject, Tier,
 };
 pub use problem::Problem;
 pub use selector::{Labels, Requirement, Selector};
+pub use service::{BackendPort, EndpointSlice, Service, ServicePort};

@@ -4,7 +4,7 @@
 //! rows of another meaning under an id in use   Delete, Grace
 //! new images, lists                            Insert            nobody names them yet
 //! classes, prefixes, records                   Put               only the half that nobody reads
-//! new addresses, endpoints                     Put, then Insert  the live half says what held without the row
+//! new addresses, endpoints, services           Put, then Insert  the live half says what held without the row
 //!                                              Flip              the one write that takes hold
 //!                                              Grace             nobody reads the other bank any more
 //! what nobody names any more                   Delete, Grace     nobody holds a pointer to a deleted row
@@ -16,6 +16,7 @@ mod op;
 mod records;
 mod room;
 mod rows;
+mod services;
 mod stage;
 mod view;
 
@@ -29,6 +30,7 @@ pub use records::taken_over;
 use crate::wanted::{Observed, Wanted};
 use records::Records;
 use rows::Rows;
+use services::Services;
 use stage::Stage;
 use view::{View, moved};
 
@@ -45,6 +47,8 @@ pub struct Capacities {
     pub policy: u32,
     /// PORTS.
     pub ports: u32,
+    /// SERVICES4 and SERVICES6 each.
+    pub services: u32,
 }
 
 impl Default for Capacities {
@@ -56,6 +60,7 @@ impl Default for Capacities {
             prefixes: tables::PREFIXES4.capacity,
             policy: tables::POLICY.capacity,
             ports: tables::PORTS.capacity,
+            services: tables::SERVICES4.capacity,
         }
     }
 }
@@ -100,16 +105,18 @@ pub fn plan(
     let rows = Rows::compare(wanted, observed);
     let moved = moved(&live, &target);
     let records = Records::decide(wanted, observed, &rows, &moved, now);
+    let services = Services::decide(wanted, observed);
 
     let mut stage = Stage::new(wanted, observed);
     if crate::planted("deletes-before-the-flip") {
         stage.clean(&rows);
     }
-    if !moved.is_empty() || records.differ || !rows.is_equal() {
+    if !moved.is_empty() || records.differ || services.differ || !rows.is_equal() {
         stage.rows(&rows);
         stage.classes(&live, &target);
         stage.prefixes(&live, &target);
         stage.records(&records);
+        stage.services(&services);
         stage.flip();
     }
     stage.clean(&rows);

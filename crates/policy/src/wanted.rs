@@ -4,7 +4,10 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::net::IpAddr;
 
-use cellwall_abi::{ClassPair, EndpointRecord, Live, PolicyEntry, PolicyKey, PortKey, PortValue};
+use cellwall_abi::{
+    ClassPair, EndpointRecord, Live, PolicyEntry, PolicyKey, PortKey, PortValue, ServiceKey4, ServiceKey6,
+    ServiceRecord,
+};
 use ipnet::IpNet;
 
 use crate::model::{ObjectKey, RuleRef};
@@ -25,6 +28,29 @@ pub struct WantedEndpoint {
 /// Prefix of the table of ports: key and prefix length.
 pub type PortPrefix = (PortKey, u32);
 
+/// An address, port and protocol that this node translates: the key of SERVICES4 or SERVICES6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// The virtual address.
+    pub address: IpAddr,
+    /// The port, host byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl From<ServiceKey4> for ServiceKey {
+    fn from(key: ServiceKey4) -> Self {
+        Self { address: key.address.into(), port: key.port.get(), protocol: key.protocol }
+    }
+}
+
+impl From<ServiceKey6> for ServiceKey {
+    fn from(key: ServiceKey6) -> Self {
+        Self { address: key.address.into(), port: key.port.get(), protocol: key.protocol }
+    }
+}
+
 /// One state of all policies, addresses and pods of this node: the content of one bank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -38,9 +64,12 @@ pub struct Wanted {
     pub policy: BTreeMap<PolicyKey, PolicyEntry>,
     /// Lists of intervals too long for an entry.
     pub ports: BTreeMap<PortPrefix, PortValue>,
+    /// What this node translates.
+    pub services: BTreeMap<ServiceKey, ServiceRecord>,
     /// What the rule ids in the tables stand for. Not written to the kernel.
     pub rules: BTreeMap<u32, RuleRef>,
-    /// How many peers and CIDRs each policy names: a refusal names the greatest. Not written to the kernel.
+    /// How many peers and CIDRs each policy names, and how many rows of SERVICES4 and SERVICES6 each Service and pod
+    /// asks for: a refusal names the greatest. Not written to the kernel.
     pub cost: BTreeMap<ObjectKey, usize>,
 }
 
@@ -63,4 +92,8 @@ pub struct Observed {
     pub policy: BTreeMap<PolicyKey, PolicyEntry>,
     /// Lists of intervals.
     pub ports: BTreeMap<PortPrefix, PortValue>,
+    /// What is translated → slot; slots are given to both families.
+    pub services: BTreeMap<ServiceKey, u32>,
+    /// (Slot, bank) → record, for slots in use.
+    pub service_records: BTreeMap<(u32, u32), ServiceRecord>,
 }

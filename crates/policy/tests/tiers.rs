@@ -44,6 +44,7 @@ fn pod(index: usize, rng: &mut Rng) -> Pod {
         deleting: false,
         created_s: 0,
         ports: Vec::new(),
+        host_ports: Vec::new(),
         audit: false,
     }
 }

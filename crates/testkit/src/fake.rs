@@ -19,13 +19,13 @@ use std::collections::BTreeMap;
 use cellwall_abi::{
     Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, EndpointRecord,
     FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey,
-    PortValue, ServiceRecord, V4, V6,
+    PortValue, SERVICE_TRANSLATED, ServiceRecord, V4, V6,
 };
 use cellwall_policy::plan::Op;
-use cellwall_policy::wanted::Observed;
+use cellwall_policy::wanted::{Observed, ServiceKey};
 use cellwall_verdict::Tables;
 
-use crate::memory::{Memory, NO_RECORD};
+use crate::memory::{Memory, NO_RECORD, NO_SERVICE};
 use crate::objects::Rng;
 
 /// A hash table: keys lead to elements, and elements are used again.
@@ -67,14 +67,30 @@ struct Moment {
     /// Arrays keep what was written last, also where no row leads there any more.
     records: BTreeMap<(u32, u32), EndpointRecord>,
     classes: BTreeMap<u32, ClassPair>,
+    services: Hash<ServiceKey, u32>,
+    service_records: BTreeMap<(u32, u32), ServiceRecord>,
 }
 
 impl Moment {
+    fn first(tables: &Observed) -> Self {
+        Self {
+            memory: Memory::new(tables.clone()),
+            endpoints: Hash::new(&tables.endpoints),
+            addresses: Hash::new(&tables.addresses),
+            policy: Hash::new(&tables.policy),
+            records: tables.records.clone(),
+            classes: tables.classes.clone(),
+            services: Hash::new(&tables.services),
+            service_records: tables.service_records.clone(),
+        }
+    }
+
     fn after(&self, op: &Op) -> Self {
         let mut tables = self.memory.lookup.tables.clone();
         let (mut endpoints, mut addresses, mut policy) =
             (self.endpoints.clone(), self.addresses.clone(), self.policy.clone());
         let (mut records, mut classes) = (self.records.clone(), self.classes.clone());
+        let (mut services, mut service_records) = (self.services.clone(), self.service_records.clone());
         match op {
             Op::InsertEndpoint { ifindex, slot } => endpoints.insert(*ifindex, *slot),
             Op::DeleteEndpoint { ifindex } => endpoints.delete(ifindex),
@@ -97,10 +113,18 @@ impl Moment {
                     "{op:?} changes the live half of {before:?}"
                 );
             }
+            Op::InsertService { key, slot } => services.insert(*key, *slot),
+            Op::DeleteService { key } => services.delete(key),
+            Op::PutServiceRecord { slot, bank, record } => {
+                service_records.insert((*slot, *bank), *record);
+                let in_use = tables.services.values().any(|used| used == slot);
+                assert!(!in_use || *bank == tables.live.idle_bank(), "{op:?} writes what readers look at");
+            }
             _ => {}
         }
         op.apply_to(&mut tables);
-        Self { memory: Memory::new(tables), endpoints, addresses, policy, records, classes }
+        let memory = Memory::new(tables);
+        Self { memory, endpoints, addresses, policy, records, classes, services, service_records }
     }
 }
 
@@ -119,14 +143,7 @@ impl FakeKernel {
     /// When a write is one that readers can stumble over.
     #[must_use]
     pub fn run(tables: &Observed, ops: &[Op]) -> Self {
-        let mut moments = vec![Moment {
-            memory: Memory::new(tables.clone()),
-            endpoints: Hash::new(&tables.endpoints),
-            addresses: Hash::new(&tables.addresses),
-            policy: Hash::new(&tables.policy),
-            records: tables.records.clone(),
-            classes: tables.classes.clone(),
-        }];
+        let mut moments = vec![Moment::first(tables)];
         for op in ops {
             moments.push(moments.last().expect("there is a first").after(op));
         }
@@ -190,6 +207,13 @@ impl<'a> Reader<'a> {
         Some((slot, self.moment().records.get(&(slot, bank)).unwrap_or(&NO_RECORD)))
     }
 
+    fn find_service(&self, key: ServiceKey, bank: u32) -> Option<&'a ServiceRecord> {
+        let element = *self.moment().services.keys.get(&key)?;
+        let slot = self.moment().services.elements[element];
+        let record = self.moment().service_records.get(&(slot, bank)).unwrap_or(&NO_SERVICE);
+        (record.flags & SERVICE_TRANSLATED != 0).then_some(record)
+    }
+
     fn find_class(&self, address: IpAddr, bank: u32) -> u32 {
         let pair = match self.moment().addresses.keys.get(&address) {
             Some(element) => {
@@ -237,7 +261,7 @@ macro_rules! tables {
                 protocol: u8,
                 bank: u32,
             ) -> Option<&ServiceRecord> {
-                Tables::<$family>::service(&self.memory, address, port, protocol, bank)
+                self.find_service(ServiceKey { address: (*address).into(), port: port.get(), protocol }, bank)
             }
 
             fn class(&self, address: &$addr, bank: u32) -> u32 {

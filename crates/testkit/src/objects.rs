@@ -1,7 +1,8 @@
 //! Random clusters, small enough that their objects meet each other all the time.
 //!
 //! One seed is one [`Objects`]. The universe is tiny on purpose: three namespaces, four label keys of two or three
-//! values, two nodes, mostly up to eight pods, up to five policies, a handful of ports and address blocks. Every field
+//! values, two nodes, mostly up to eight pods, up to five policies and three Services, a handful of ports and address
+//! blocks. Every field
 //! of a NetworkPolicy is missing, empty or set; a minority is what the API server would refuse today and may still have
 //! stored (S29, S57). [`flows`] asks about every pair of addresses at the borders of what the objects say, [`mutate`]
 //! changes one of them as a watch would, [`shrink`] makes a failing cluster readable, and [`describe`] and [`changes`]
@@ -20,6 +21,7 @@ mod newer;
 mod pods;
 mod policies;
 mod rng;
+mod services;
 mod shrink;
 mod universe;
 
@@ -34,6 +36,7 @@ pub use self::{
     mutate::mutate,
     newer::newer,
     rng::Rng,
+    services::{ServiceFlow, service_flows},
     shrink::shrink,
 };
 
@@ -45,5 +48,6 @@ pub fn generate(seed: u64) -> Objects {
     let mut objects = universe.cluster(&mut rng);
     objects.pods = pods::generate(&universe, &mut rng);
     objects.policies = policies::generate(&universe, &objects, &mut rng);
+    services::generate(&universe, &mut objects, &mut rng);
     objects
 }

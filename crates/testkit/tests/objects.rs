@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use cellwall_oracle::{Flow, Objects, Statements, decide};
+use cellwall_oracle::{Flow, Objects, Statements, decide, decide_service};
 use cellwall_policy::flow::Decision;
 use cellwall_testkit::objects::{
-    changes, corpus, describe, failed_seeds, flows, generate, mutate, newer, read_flow, read_objects, shrink,
-    write_flow,
+    changes, corpus, describe, failed_seeds, flows, generate, mutate, newer, read_flow, read_objects,
+    service_flows, shrink, write_flow,
 };
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ fn flows_are_many_distinct_and_of_all_answers() {
     let mut allowed = 0;
     let mut both = 0;
     let mut deciding_ns = 0;
+    let (mut to_services, mut allowed_to_services) = (0, 0);
     let mut clusters_with = [0_u64; 128];
     for seed in 0..SEEDS {
         let objects = generate(seed);
@@ -32,7 +33,13 @@ fn flows_are_many_distinct_and_of_all_answers() {
         asked += flows.len();
         allowed += allows;
         both += u64::from(0 < allows && allows < flows.len());
-        let noted = rulings.iter().fold(Statements::default(), |all, ruling| all.union(ruling.statements));
+        let services = service_flows(&objects);
+        let services = services.iter().map(|f| decide_service(&objects, &f.flow, &f.frontend, f.chosen));
+        let services: Vec<_> = services.collect();
+        to_services += services.len();
+        allowed_to_services += services.iter().filter(|ruling| ruling.decision == Decision::Allow).count();
+        let rulings = rulings.iter().chain(&services);
+        let noted = rulings.fold(Statements::default(), |all, ruling| all.union(ruling.statements));
         for (number, clusters) in (0..).zip(&mut clusters_with) {
             *clusters += u64::from(noted.contains(number));
         }
@@ -40,6 +47,7 @@ fn flows_are_many_distinct_and_of_all_answers() {
     let share = 100 * allowed / asked;
     println!("{SEEDS} clusters, {} flows each", asked / usize::try_from(SEEDS).expect("a few"));
     println!("allowed {share} %, clusters with both answers {} %", 100 * both / SEEDS);
+    println!("{to_services} to Services, {} % allowed", 100 * allowed_to_services / to_services);
     println!("{} ns a decision", deciding_ns / asked as u128);
     // S65 is about flows of no pod, which nobody needs to be asked about.
     let judged = (0..128).filter(|&number| Statements::JUDGED.contains(number) && number != 65);
@@ -53,6 +61,8 @@ fn flows_are_many_distinct_and_of_all_answers() {
         assert!(clusters > 0, "S{number} is never exercised");
     }
     assert!((20..=80).contains(&share), "allowed {share} %");
+    let share = 100 * allowed_to_services / to_services;
+    assert!((20..=80).contains(&share), "allowed to Services {share} %");
 }
 
 #[test]
@@ -86,6 +96,8 @@ fn objects_are_served_with_their_kinds() {
     assert_eq!(of("Node"), objects.nodes.len());
     assert_eq!(of("Pod"), objects.pods.len());
     assert_eq!(of("NetworkPolicy"), objects.policies.len());
+    assert_eq!(of("Service"), objects.services.len());
+    assert_eq!(of("EndpointSlice"), objects.slices.len());
     assert!(
         values.iter().all(|value| value["apiVersion"].is_string() && value["metadata"]["name"].is_string())
     );
@@ -144,7 +156,10 @@ fn a_mutation_is_one_small_change() {
         }
     }
     println!("at most {most} lines a change, of {kinds:?}");
-    for kind in ["~ Pod", "+ Pod", "- Pod", "~ Nam", "+ Nam", "- Nam", "~ Net", "+ Net", "- Net", "~ Nod"] {
+    for kind in [
+        "~ Pod", "+ Pod", "- Pod", "~ Nam", "+ Nam", "- Nam", "~ Net", "+ Net", "- Net", "~ Nod", "+ Ser",
+        "- Ser", "+ End", "~ End", "- End",
+    ] {
         assert!(kinds.contains(kind), "no change is {kind}");
     }
 }

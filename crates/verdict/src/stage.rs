@@ -44,8 +44,11 @@ pub(crate) fn at_source<F: Family, P: Packet, T: Tables<F>>(
     }
     for i in 0..SERVICE_BACKENDS {
         let backend = &service.backends[i];
-        if i < service.count as usize && !planted("local-backends-unjudged") {
-            let verdict = ask_backend(case, &F::narrow(backend.address), backend.port);
+        let address = F::narrow(backend.address);
+        // Nothing keeps a pod from itself (S64).
+        let is_other = address != F::own(case.record) || planted("a-pod-is-kept-from-itself");
+        if i < service.count as usize && is_other && !planted("local-backends-unjudged") {
+            let verdict = ask_backend(case, &address, backend.port);
             if verdict.reason.is_drop() || planted("one-local-backend-is-enough") {
                 return verdict;
             }

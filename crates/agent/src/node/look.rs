@@ -104,7 +104,18 @@ impl<K: Kernel> Node<K> {
 
 /// Names of the tables that differ.
 fn differing(expected: &Observed, found: &Observed) -> Vec<&'static str> {
-    let Observed { live, endpoints, records, addresses, classes, prefixes, policy, ports } = expected;
+    let Observed {
+        live,
+        endpoints,
+        records,
+        addresses,
+        classes,
+        prefixes,
+        policy,
+        ports,
+        services,
+        service_records,
+    } = expected;
     let tables = [
         ("LIVE", *live == found.live),
         ("ENDPOINTS", *endpoints == found.endpoints),
@@ -114,6 +125,8 @@ fn differing(expected: &Observed, found: &Observed) -> Vec<&'static str> {
         ("PREFIXES", *prefixes == found.prefixes),
         ("POLICY", *policy == found.policy),
         ("PORTS", *ports == found.ports),
+        ("SERVICES", *services == found.services),
+        ("SERVICE_RECORDS", *service_records == found.service_records),
     ];
     tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }

@@ -97,7 +97,7 @@ fn a_resource_that_is_not_served_counts_as_listed_and_one_that_is_forbidden_does
     assert!(condition(&back, "SourcesCurrent").ok, "a quiet resource is back although nothing changed");
 
     let mut node = busy();
-    for kind in [Kind::Namespace, Kind::Node, Kind::Pod, Kind::NetworkPolicy] {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::ClusterNetworkPolicy) {
         node.take(Input::Change(Change::Listed(kind, Vec::new())), now());
     }
     node.take(Input::LinksListed, now());
@@ -139,7 +139,7 @@ fn a_write_that_fails_anywhere_is_told_and_healed() {
     for failing in 0..writes {
         let mut node = busy();
         node.kernel().writes_left = Some(failing);
-        for kind in [Kind::Namespace, Kind::Node, Kind::ClusterNetworkPolicy] {
+        for kind in Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Pod | Kind::NetworkPolicy)) {
             node.take(Input::Change(Change::Listed(kind, Vec::new())), now());
         }
         let pods = [1, 2]

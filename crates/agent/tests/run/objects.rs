@@ -54,6 +54,7 @@ pub(crate) fn pod(n: u8) -> Input {
         deleting: false,
         created_s: 1,
         ports: Vec::new(),
+        host_ports: Vec::new(),
         audit: false,
     }))
 }

@@ -59,6 +59,7 @@ pub(crate) fn place(tag: &str, body: impl FnOnce(&mut Place) + Send) {
                 prefixes: 4096,
                 policy: 8192,
                 ports: 4096,
+                services: 1024,
             },
             flows: 4096,
             pending: 4096,

@@ -154,6 +154,7 @@ fn model_pod(name: &str, node: &str, addresses: &[IpAddr]) -> Pod {
         deleting: false,
         created_s: 1,
         ports: Vec::new(),
+        host_ports: Vec::new(),
         audit: false,
     }
 }

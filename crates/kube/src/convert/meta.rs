@@ -10,7 +10,7 @@ use super::{ENFORCEMENT, report::Report};
 const DEFAULT_NAMESPACE: &str = "default";
 
 const fn is_namespaced(kind: Kind) -> bool {
-    matches!(kind, Kind::Pod | Kind::NetworkPolicy)
+    matches!(kind, Kind::Pod | Kind::Service | Kind::EndpointSlice | Kind::NetworkPolicy)
 }
 
 fn key(kind: Kind, namespace: Option<&str>, name: &str) -> ObjectKey {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cellwall_policy::model::{Kind, NamedPort, ObjectKey, Phase, Pod, Problem};
+use cellwall_policy::model::{HostPort, Kind, NamedPort, ObjectKey, Phase, Pod, Problem};
 use k8s_openapi::api::core::v1;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
@@ -26,7 +26,7 @@ pub(super) fn from_value(key: &ObjectKey, value: Value) -> Result<(Pod, Vec<Prob
     problems.push(Problem {
         object: key.clone(),
         field: "spec.containers".to_owned(),
-        message: format!("cannot be read: {error}; no named port of this pod is known"),
+        message: format!("cannot be read: {error}; no named port and no host port of this pod is known"),
     });
     Ok((pod, problems))
 }
@@ -93,6 +93,7 @@ pub fn pod(object: &v1::Pod) -> (Pod, Vec<Problem>) {
         deleting: meta.deletion_timestamp.is_some(),
         created_s: meta.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second()),
         ports: spec.map(|s| named_ports(s, &mut report)).unwrap_or_default(),
+        host_ports: spec.map(|s| host_ports(s, &mut report)).unwrap_or_default(),
         audit: meta::audit(meta, &mut report),
     };
     (pod, report.finish())
@@ -123,13 +124,18 @@ fn addresses(status: &v1::PodStatus, report: &mut Report) -> Vec<IpAddr> {
     addresses
 }
 
-/// Containers, then native sidecars, as `podutil.FindPort` looks for them (S47); of one name and protocol the first.
-fn named_ports(spec: &v1::PodSpec, report: &mut Report) -> Vec<NamedPort> {
+/// Containers, then native sidecars, as `podutil.FindPort` looks for them (S47), each with the list that it is in.
+fn long_running(spec: &v1::PodSpec) -> impl Iterator<Item = (&'static str, &v1::Container)> {
     let containers = spec.containers.iter().map(|c| ("containers", c));
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    containers.chain(sidecars.map(|c| ("initContainers", c)))
+}
+
+/// Of one name and protocol the first.
+fn named_ports(spec: &v1::PodSpec, report: &mut Report) -> Vec<NamedPort> {
     let mut ports: Vec<NamedPort> = Vec::new();
-    for (list, container) in containers.chain(sidecars.map(|c| ("initContainers", c))) {
+    for (list, container) in long_running(spec) {
         for port in container.ports.iter().flatten() {
             let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
             let transport = port.protocol.as_deref().unwrap_or("TCP");
@@ -142,6 +148,28 @@ fn named_ports(spec: &v1::PodSpec, report: &mut Report) -> Vec<NamedPort> {
             };
             if !ports.iter().any(|p| p.name == name && p.protocol == protocol) {
                 ports.push(NamedPort { name: name.to_owned(), protocol, number });
+            }
+        }
+    }
+    ports
+}
+
+/// Those of a pod in its node's network are the pod's own ports, and nothing is translated.
+fn host_ports(spec: &v1::PodSpec, report: &mut Report) -> Vec<HostPort> {
+    let mut ports = Vec::new();
+    for (list, container) in long_running(spec).filter(|_| spec.host_network != Some(true)) {
+        for port in container.ports.iter().flatten() {
+            let Some(host_port) = port.host_port.filter(|number| *number != 0) else { continue };
+            let text = port.host_ip.as_deref().filter(|text| !text.is_empty());
+            let found =
+                (protocol(port.protocol.as_deref().unwrap_or("TCP")), number(host_port), text.map(address));
+            if let (Some(protocol), Some(number), None | Some(Some(_))) = found {
+                ports.push(HostPort { address: found.2.flatten(), protocol, number });
+            } else {
+                report.add(
+                    format_args!("spec.{list}[{}].ports[hostPort {host_port}]", container.name),
+                    "its address, protocol or number cannot be read; it is judged as an address of the node",
+                );
             }
         }
     }

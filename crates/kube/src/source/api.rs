@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use cellwall_policy::model::{Change, Kind};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::runtime::watcher::DefaultBackoff;
 use kube::{Api, Client};
@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use self::item::{CLUSTER_NETWORK_POLICY, Item, NAMESPACE, NETWORK_POLICY, NODE, POD};
+use self::item::{
+    CLUSTER_NETWORK_POLICY, ENDPOINT_SLICE, Item, NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE,
+};
 use self::trouble::Trouble;
 use super::{Closed, Events, SourceEvent};
 use crate::convert::Decoded;
@@ -45,17 +47,19 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// Lists and watches all kinds until nobody takes the events.
 pub async fn api(client: Client, events: mpsc::Sender<SourceEvent>) -> Result<(), Closed> {
     let events = Events(events);
-    let watches = Box::pin(futures::future::try_join5(
-        follow::<NAMESPACE>(&client, &events),
-        follow::<NODE>(&client, &events),
-        follow::<POD>(&client, &events),
-        follow::<NETWORK_POLICY>(&client, &events),
-        follow::<CLUSTER_NETWORK_POLICY>(&client, &events),
-    ));
+    let watches = [
+        follow::<NAMESPACE>(&client, &events).boxed(),
+        follow::<NODE>(&client, &events).boxed(),
+        follow::<POD>(&client, &events).boxed(),
+        follow::<SERVICE>(&client, &events).boxed(),
+        follow::<ENDPOINT_SLICE>(&client, &events).boxed(),
+        follow::<NETWORK_POLICY>(&client, &events).boxed(),
+        follow::<CLUSTER_NETWORK_POLICY>(&client, &events).boxed(),
+    ];
     tokio::select! {
-        ended = watches => match ended {
+        ended = futures::future::select_all(watches) => match ended.0 {
             Err(closed) => Err(closed),
-            Ok((never, ..)) => match never {},
+            Ok(never) => match never {},
         },
         () = events.0.closed() => Err(Closed),
     }

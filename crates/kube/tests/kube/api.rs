@@ -166,7 +166,7 @@ async fn a_watch_that_is_refused_goes_on_from_where_it_was() {
 /// The wrong address must not mean that there are no pods.
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_every_cluster_has_is_never_taken_for_missing() {
-    for kind in [Kind::Namespace, Kind::Node, Kind::Pod, Kind::NetworkPolicy] {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::ClusterNetworkPolicy) {
         let script = vec![status(404, "page not found"), list("7", &[]), watch(&[])];
         let (lines, _) = told(kind, script, 2).await;
         assert_eq!(lines[0], format!("failed {}: page not found (404)", kind.name()));
@@ -288,7 +288,7 @@ async fn every_kind_is_listed_once() {
     let (sender, mut events) = mpsc::channel(1);
     let source = tokio::spawn(api(server.client.clone(), sender));
     let mut lines = Vec::new();
-    while lines.len() < 6 {
+    while lines.len() <= Kind::ALL.len() {
         match events.recv().await.expect("the source never ends by itself") {
             SourceEvent::Current(_) => {}
             event => lines.push(line(&event)),
@@ -298,10 +298,12 @@ async fn every_kind_is_listed_once() {
     assert_eq!(
         lines,
         [
+            "listed EndpointSlice: ",
             "listed Namespace: ",
             "listed NetworkPolicy: ",
             "listed Node: ",
             "listed Pod: shop/a",
+            "listed Service: ",
             "not served ClusterNetworkPolicy",
             "pod shop/a",
         ]

@@ -126,6 +126,10 @@ pub(crate) fn line(event: &SourceEvent) -> String {
     match change {
         Change::Namespace(namespace) => format!("namespace {}", namespace.name),
         Change::Node(node) => format!("node {}", node.name),
+        Change::Service(service) => format!("service {}/{}", service.namespace, service.name),
+        Change::EndpointSlice(slice) => {
+            format!("slice {}/{} of {}", slice.namespace, slice.name, slice.service)
+        }
         Change::Pod(pod) => format!("pod {}/{}", pod.namespace, pod.name),
         Change::Policy(policy, problems) => {
             let problems: Vec<_> = problems.iter().map(|problem| format!(" ! {}", problem.message)).collect();

@@ -192,6 +192,11 @@ fn anything() -> impl Strategy<Value = Value> {
         Just("from".to_owned()),
         Just("ports".to_owned()),
         Just("containers".to_owned()),
+        Just("clusterIPs".to_owned()),
+        Just("externalIPs".to_owned()),
+        Just("loadBalancer".to_owned()),
+        Just("endpoints".to_owned()),
+        Just("addresses".to_owned()),
         Just("podIPs".to_owned()),
         Just("matchExpressions".to_owned()),
         Just("ipBlock".to_owned()),
@@ -232,7 +237,7 @@ proptest! {
 
     /// No JSON panics, whatever kind it claims to be.
     #[test]
-    fn nothing_panics(kind in 0_usize..5, meta in anything(), spec in anything(), status in anything()) {
+    fn nothing_panics(kind in 0..cellwall_policy::model::Kind::ALL.len(), meta in anything(), spec in anything(), status in anything()) {
         let kind = cellwall_policy::model::Kind::ALL[kind];
         for meta in [meta, json!({"name": "x"})] {
             let value = json!({"metadata": meta, "spec": spec, "status": status});

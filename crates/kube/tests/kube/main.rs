@@ -10,3 +10,4 @@ mod folder;
 mod network_policy;
 mod objects;
 mod server;
+mod services;

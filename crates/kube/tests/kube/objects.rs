@@ -76,6 +76,7 @@ status:
                             number: 15000,
                         },
                     ],
+                    host_ports: [],
                     audit: true,
                 },
             )
@@ -106,6 +107,7 @@ fn a_pod_with_nearly_nothing() {
                     deleting: false,
                     created_s: 0,
                     ports: [],
+                    host_ports: [],
                     audit: false,
                 },
             )
@@ -115,23 +117,24 @@ fn a_pod_with_nearly_nothing() {
     check(
         "{apiVersion: v1, kind: Pod, metadata: {name: p}}",
         expect![[r#"
-        Pod(
-            Pod {
-                namespace: "default",
-                name: "p",
-                uid: "",
-                labels: {},
-                addresses: [],
-                node: "",
-                host_network: false,
-                phase: Pending,
-                deleting: false,
-                created_s: 0,
-                ports: [],
-                audit: false,
-            },
-        )
-    "#]],
+            Pod(
+                Pod {
+                    namespace: "default",
+                    name: "p",
+                    uid: "",
+                    labels: {},
+                    addresses: [],
+                    node: "",
+                    host_network: false,
+                    phase: Pending,
+                    deleting: false,
+                    created_s: 0,
+                    ports: [],
+                    host_ports: [],
+                    audit: false,
+                },
+            )
+        "#]],
     );
 }
 
@@ -157,10 +160,11 @@ fn a_pod_with_broken_containers() {
                     deleting: false,
                     created_s: 0,
                     ports: [],
+                    host_ports: [],
                     audit: false,
                 },
             )
-            bad Pod default/p: spec.containers: cannot be read: invalid type: string "all", expected a sequence; no named port of this pod is known
+            bad Pod default/p: spec.containers: cannot be read: invalid type: string "all", expected a sequence; no named port and no host port of this pod is known
         "#]],
     );
     check(

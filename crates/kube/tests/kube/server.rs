@@ -131,6 +131,8 @@ fn is_about(path: &str, kind: Kind) -> bool {
         Kind::Namespace => path == "/api/v1/namespaces",
         Kind::Node => path == "/api/v1/nodes",
         Kind::Pod => path == "/api/v1/pods",
+        Kind::Service => path == "/api/v1/services",
+        Kind::EndpointSlice => path == "/apis/discovery.k8s.io/v1/endpointslices",
         Kind::NetworkPolicy => path == "/apis/networking.k8s.io/v1/networkpolicies",
         Kind::ClusterNetworkPolicy => path.starts_with("/apis/policy.networking.k8s.io/v1alpha2"),
     }
@@ -157,6 +159,8 @@ pub(crate) fn kind(event: &SourceEvent) -> Kind {
             Change::Namespace(_) => Kind::Namespace,
             Change::Node(_) => Kind::Node,
             Change::Pod(_) => Kind::Pod,
+            Change::Service(_) => Kind::Service,
+            Change::EndpointSlice(_) => Kind::EndpointSlice,
             Change::Policy(policy, _) => policy.key.kind,
             Change::Bad(problem) => problem.object.kind,
             Change::Gone(key) => key.kind,

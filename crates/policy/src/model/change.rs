@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use cellwall_abi::Mac;
 
-use super::{Namespace, Node, Pod, Policy, Problem};
+use super::{EndpointSlice, Namespace, Node, Pod, Policy, Problem, Service};
 
 /// The resources that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,10 @@ pub enum Kind {
     Node,
     /// Pod.
     Pod,
+    /// Service.
+    Service,
+    /// EndpointSlice.
+    EndpointSlice,
     /// NetworkPolicy.
     NetworkPolicy,
     /// ClusterNetworkPolicy.
@@ -26,8 +30,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Namespace, Self::Node, Self::Pod, Self::NetworkPolicy, Self::ClusterNetworkPolicy];
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::NetworkPolicy,
+        Self::ClusterNetworkPolicy,
+    ];
 
     /// The kind as in a manifest.
     #[must_use]
@@ -36,6 +47,8 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
         }
@@ -102,6 +115,10 @@ pub enum Change {
     Node(Node),
     /// A pod is new or different.
     Pod(Pod),
+    /// A Service is new or different.
+    Service(Service),
+    /// Backends of a Service are new or different.
+    EndpointSlice(EndpointSlice),
     /// A policy is new or different, with what is wrong with it.
     Policy(Policy, Vec<Problem>),
     /// An object could not be understood at all. The last version that was understood stays in force.

@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Change, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem};
+use super::{Change, EndpointSlice, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem, Service};
 
 /// Settings and state of the cluster as this node knows it.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,10 @@ pub struct Cluster {
     pub nodes: BTreeMap<String, Node>,
     /// Pods.
     pub pods: BTreeMap<ObjectKey, Pod>,
+    /// Services.
+    pub services: BTreeMap<ObjectKey, Service>,
+    /// Where Services lead.
+    pub slices: BTreeMap<ObjectKey, EndpointSlice>,
     /// Policies of all dialects.
     pub policies: BTreeMap<ObjectKey, Policy>,
     /// Interfaces of this node, by index.
@@ -36,11 +40,14 @@ pub struct Cluster {
 
 /// What a change can have moved; what is not named here compiles to what it compiled to before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is about something else, and any of them may be set")]
 pub struct Touched {
     /// Pods whose labels, addresses, ports, place or being changed.
     pub pods: BTreeSet<ObjectKey>,
     /// Namespaces whose labels changed.
     pub namespaces: BTreeSet<String>,
+    /// Services or their backends changed.
+    pub services: bool,
     /// Policies changed.
     pub policies: bool,
     /// Nodes, node addresses or interfaces changed.
@@ -53,7 +60,11 @@ impl Touched {
     /// True when nothing needs compiling.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.namespaces.is_empty() && !self.policies && !self.topology
+        self.pods.is_empty()
+            && self.namespaces.is_empty()
+            && !self.services
+            && !self.policies
+            && !self.topology
     }
 }
 
@@ -97,6 +108,16 @@ impl Cluster {
                     touched.pods.insert(key);
                 }
             }
+            Change::Service(service) => {
+                let key = service.key();
+                touched.problems |= self.problems.remove(&key).is_some();
+                touched.services |= put(&mut self.services, key, service);
+            }
+            Change::EndpointSlice(slice) => {
+                let key = slice.key();
+                touched.problems |= self.problems.remove(&key).is_some();
+                touched.services |= put(&mut self.slices, key, slice);
+            }
             Change::Policy(policy, problems) => {
                 let key = policy.key.clone();
                 touched.policies |= put(&mut self.policies, key.clone(), policy);
@@ -137,6 +158,8 @@ impl Cluster {
                     touched.pods.insert(key.clone());
                 }
             }
+            Kind::Service => touched.services |= self.services.remove(key).is_some(),
+            Kind::EndpointSlice => touched.services |= self.slices.remove(key).is_some(),
             Kind::NetworkPolicy | Kind::ClusterNetworkPolicy => {
                 touched.policies |= self.policies.remove(key).is_some();
             }
@@ -161,6 +184,8 @@ impl Cluster {
             Kind::Namespace => self.namespaces.keys().map(|n| ObjectKey::cluster(kind, n)).collect(),
             Kind::Node => self.nodes.keys().map(|n| ObjectKey::cluster(kind, n)).collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),
+            Kind::Service => self.services.keys().cloned().collect(),
+            Kind::EndpointSlice => self.slices.keys().cloned().collect(),
             Kind::NetworkPolicy | Kind::ClusterNetworkPolicy => {
                 self.policies.keys().filter(|k| k.kind == kind).cloned().collect()
             }

@@ -29,6 +29,17 @@ pub struct NamedPort {
     pub number: u16,
 }
 
+/// A port of the pod's node that leads to the pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The node's address; `None`: any of them.
+    pub address: Option<IpAddr>,
+    /// Protocol; TCP where the object says none.
+    pub protocol: Protocol,
+    /// Number, 1 to 65535.
+    pub number: u16,
+}
+
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
@@ -54,6 +65,8 @@ pub struct Pod {
     pub created_s: i64,
     /// Named ports of containers and native sidecars, in pod order; of one (name, protocol) only the first.
     pub ports: Vec<NamedPort>,
+    /// Host ports of containers and native sidecars; none of a pod in its node's network, which has its ports itself.
+    pub host_ports: Vec<HostPort>,
     /// `cellwall.dev/enforcement: audit` on the pod.
     pub audit: bool,
 }

@@ -2,10 +2,10 @@
 
 use core::net::IpAddr;
 
-use cellwall_abi::{ClassPair, EndpointRecord, Live, PolicyEntry, PolicyKey, PortValue};
+use cellwall_abi::{ClassPair, EndpointRecord, Live, PolicyEntry, PolicyKey, PortValue, ServiceRecord};
 use ipnet::IpNet;
 
-use crate::wanted::{Observed, PortPrefix};
+use crate::wanted::{Observed, PortPrefix, ServiceKey};
 
 /// One write to the kernel's tables. A plan is a list of them; one function of the datapath performs them, one of
 /// the fake kernel pretends to, and [`Op::apply_to`] keeps what is observed in step.
@@ -87,6 +87,27 @@ pub enum Op {
         /// Key and prefix length.
         prefix: PortPrefix,
     },
+    /// Writes an array element of SERVICE_RECORDS.
+    PutServiceRecord {
+        /// Slot of what is translated.
+        slot: u32,
+        /// Bank, 0 or 1.
+        bank: u32,
+        /// What to write.
+        record: ServiceRecord,
+    },
+    /// Inserts a row that is not there into SERVICES4 or SERVICES6.
+    InsertService {
+        /// What is translated.
+        key: ServiceKey,
+        /// Slot.
+        slot: u32,
+    },
+    /// Deletes from SERVICES4 or SERVICES6.
+    DeleteService {
+        /// What is translated.
+        key: ServiceKey,
+    },
     /// Stores the live word: the one write that makes everything before it take hold.
     Flip {
         /// The new word.
@@ -140,6 +161,18 @@ impl Op {
             }
             Self::DeletePort { prefix } => {
                 tables.ports.remove(&prefix);
+            }
+            Self::PutServiceRecord { slot, bank, record } => {
+                tables.service_records.insert((slot, bank), record);
+            }
+            Self::InsertService { key, slot } => {
+                tables.services.insert(key, slot);
+            }
+            Self::DeleteService { key } => {
+                if let Some(slot) = tables.services.remove(&key) {
+                    tables.service_records.remove(&(slot, 0));
+                    tables.service_records.remove(&(slot, 1));
+                }
             }
             Self::Flip { live } => tables.live = live,
             Self::Grace => {}

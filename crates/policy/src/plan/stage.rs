@@ -3,11 +3,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use cellwall_abi::{ClassPair, EndpointRecord};
+use cellwall_abi::{ClassPair, EndpointRecord, ServiceRecord};
 
 use super::Op;
 use super::records::{Records, record};
 use super::rows::Rows;
+use super::services::{self, Services};
 use super::view::View;
 use crate::wanted::{Observed, Wanted};
 
@@ -107,6 +108,29 @@ impl<'a> Stage<'a> {
         self.ops.push(Op::PutRecord { slot, bank, record });
     }
 
+    /// What is translated in the next revision, and the rows of what is new.
+    pub(super) fn services(&mut self, services: &Services) {
+        let mut free = free_slots(&self.observed.services);
+        for (key, next) in &services.next {
+            if let Some(slot) = self.observed.services.get(key) {
+                if services::record(self.observed, *slot, self.idle) != *next {
+                    self.put_service(*slot, self.idle, *next);
+                }
+                continue;
+            }
+            let slot = free.next().expect("slots do not end");
+            let before =
+                if crate::planted("new-service-is-live-at-once") { *next } else { ServiceRecord::default() };
+            self.put_service(slot, self.live, before);
+            self.put_service(slot, self.idle, *next);
+            self.ops.push(Op::InsertService { key: *key, slot });
+        }
+    }
+
+    fn put_service(&mut self, slot: u32, bank: u32, record: ServiceRecord) {
+        self.ops.push(Op::PutServiceRecord { slot, bank, record });
+    }
+
     /// Makes the idle bank the live one.
     pub(super) fn flip(&mut self) {
         self.ops.push(Op::Flip { live: self.observed.live.next() });
@@ -129,6 +153,8 @@ impl<'a> Stage<'a> {
         self.ops.extend(ports.map(|prefix| Op::DeletePort { prefix: *prefix }));
         let endpoints = gone(&observed.endpoints, &wanted.endpoints);
         self.ops.extend(endpoints.map(|ifindex| Op::DeleteEndpoint { ifindex: *ifindex }));
+        let services = gone(&observed.services, &wanted.services);
+        self.ops.extend(services.map(|key| Op::DeleteService { key: *key }));
         if self.ops.len() > start {
             self.ops.push(Op::Grace);
         }

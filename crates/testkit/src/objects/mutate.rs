@@ -10,6 +10,7 @@ use cellwall_oracle::{
 use super::{
     changes, pods, policies,
     rng::Rng,
+    services,
     universe::{self, LABELS, NAMESPACES, Place, Universe, time},
 };
 
@@ -36,13 +37,14 @@ fn change(universe: &Universe, objects: &mut Objects, rng: &mut Rng) {
     match rng.below(100) {
         0..14 => relabel_pod(objects, rng),
         14..22 => relabel_namespace(objects, rng),
-        22..36 => {
+        22..30 => {
             if let Some(pod) = any(&mut objects.pods, rng) {
                 live(universe, pod, rng);
             }
         }
-        36..46 => move_address(objects, rng),
-        46..52 => remove(&mut objects.pods, rng),
+        30..38 => move_address(objects, rng),
+        38..44 => remove(&mut objects.pods, rng),
+        44..52 => change_service(universe, objects, rng),
         52..60 => {
             if let Some(index) = pods::unused(&objects.pods) {
                 let pod = pods::odd(universe, index, &objects.pods, rng);
@@ -175,6 +177,29 @@ fn change_surroundings(universe: &Universe, objects: &mut Objects, rng: &mut Rng
             let place = *rng.pick(&[Place::Here, Place::There]);
             objects.nodes.retain(|node| node.metadata.name.as_deref() != Some(place.node_name()));
             insert(&mut objects.nodes, universe.node(place, rng), rng);
+        }
+    }
+}
+
+/// A Service, or a slice behind one: it comes, goes or is another.
+fn change_service(universe: &Universe, objects: &mut Objects, rng: &mut Rng) {
+    match rng.below(8) {
+        0 => remove(&mut objects.services, rng),
+        1 => remove(&mut objects.slices, rng),
+        2 | 3 => {
+            if let Some(index) = services::unused(&objects.services) {
+                let service = services::service(universe, objects, index, rng);
+                insert(&mut objects.services, service, rng);
+            }
+        }
+        _ if objects.services.is_empty() => {}
+        _ => {
+            let service = rng.pick(&objects.services).clone();
+            let new = services::slice(universe, objects, &service, rng.below(3), rng);
+            objects.slices.retain(|old| {
+                (&old.metadata.namespace, &old.metadata.name) != (&new.metadata.namespace, &new.metadata.name)
+            });
+            insert(&mut objects.slices, new, rng);
         }
     }
 }

@@ -5,20 +5,22 @@ use serde_json::{Value, json};
 
 use super::rng::Rng;
 
+/// In the order in which they are served.
+const KINDS: [&str; 6] = ["namespaces", "nodes", "pods", "policies", "services", "slices"];
 /// Of a hundred places that can have an unknown field, so many have one.
 const UNKNOWN: usize = 8;
 
 /// The cluster with unknown fields in some of its objects: as what it has to be understood, and as it is served.
 ///
 /// A peer, a block, a port or a rule that says more than we understand may mean less than it seems to: it matches
-/// nothing. A selector that does is not valid (S29). Unknown fields of pods, nodes and namespaces change nothing, nor do
+/// nothing. A selector that does is not valid (S29). Unknown fields of pods, nodes, namespaces, Services and slices change nothing, nor do
 /// those of a policy outside of its spec.
 #[must_use]
 pub fn newer(seed: u64, objects: &Objects) -> (Objects, Vec<Value>) {
     let mut rng = Rng::new(seed);
     let mut understood = objects.to_document();
     let mut served = understood.clone();
-    for kind in ["namespaces", "nodes", "pods", "policies"] {
+    for kind in KINDS {
         for object in items(&mut served, kind) {
             for part in ["metadata", "status"].into_iter().chain((kind != "policies").then_some("spec")) {
                 if let Some(part) = object.get_mut(part).filter(|_| rng.percent(UNKNOWN)) {
@@ -33,10 +35,7 @@ pub fn newer(seed: u64, objects: &Objects) -> (Objects, Vec<Value>) {
             policy(understood, served, &mut rng);
         }
     }
-    let values = ["namespaces", "nodes", "pods", "policies"]
-        .into_iter()
-        .flat_map(|kind| items(&mut served, kind).to_vec())
-        .collect();
+    let values = KINDS.into_iter().flat_map(|kind| items(&mut served, kind).to_vec()).collect();
     let understood = Objects::from_document(understood).expect("it was made of objects");
     (understood, values)
 }

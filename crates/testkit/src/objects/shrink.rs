@@ -43,12 +43,14 @@ enum Step {
     Index(usize),
 }
 
-const KEPT: [&str; 14] = [
+const KEPT: [&str; 16] = [
     "address",
+    "addressType",
     "cidr",
     "containerPort",
     "ip",
     "key",
+    "kubernetes.io/service-name",
     "metadata",
     "name",
     "namespace",

@@ -17,7 +17,7 @@ pub(crate) const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_321
 
 /// Room for every table that a test makes.
 pub(crate) const ROOM: Capacities =
-    Capacities { endpoints: 64, addresses: 1024, prefixes: 1024, policy: 8192, ports: 8192 };
+    Capacities { endpoints: 64, addresses: 1024, prefixes: 1024, policy: 8192, ports: 8192, services: 1024 };
 
 /// What a node is told about these objects, interfaces included.
 pub(crate) fn changes(objects: &Objects) -> Vec<Change> {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-use cellwall_oracle::{Flow, Objects, decide};
+use cellwall_abi::SERVICE_BACKENDS;
+use cellwall_oracle::{Flow, Frontend, Objects, decide, decide_service, frontends};
 use cellwall_policy::flow::{Decision, Direction};
 use cellwall_policy::wanted::Observed;
-use cellwall_testkit::frame::Frame;
-use cellwall_testkit::memory::Memory;
-use cellwall_testkit::objects::{corpus, describe, failed_seeds, flows, generate, newer, shrink};
-use cellwall_verdict::{Verdict, process};
+use cellwall_testkit::frame::{Frame, UPLINK};
+use cellwall_testkit::memory::{MARK, Memory};
+use cellwall_testkit::objects::{
+    ServiceFlow, corpus, describe, failed_seeds, flows, generate, newer, service_flows, shrink,
+};
+use cellwall_verdict::{Verdict, arrive, process};
 use serde_json::Value;
 
 use crate::cluster::{compiled, links, planned};
@@ -30,6 +33,13 @@ pub(crate) fn no_packet(flow: &Flow, firsts: &BTreeMap<IpAddr, u32>) -> Option<&
     } else {
         None
     }
+}
+
+/// What this node translates is asked about together with a backend.
+pub(crate) fn to_a_service(flow: &Flow, frontends: &[Frontend]) -> Option<&'static str> {
+    let is_it = |f: &Frontend| (f.address, f.port, f.protocol) == (flow.remote, flow.port, flow.protocol);
+    let is_asked = flow.direction == Direction::Egress && frontends.iter().any(is_it);
+    is_asked.then_some("to what the node translates, which is asked about with its backends")
 }
 
 /// The interface of every pod's first address of each family.
@@ -73,8 +83,9 @@ fn difference_of(
     let tables = planned(&compiled(objects, served).wanted, &Observed::default());
     let mut memory = Memory::new(tables);
     let interfaces = interfaces(objects);
+    let frontends = frontends(objects);
     for &flow in flows {
-        if let Some(reason) = no_packet(&flow, &interfaces) {
+        if let Some(reason) = no_packet(&flow, &interfaces).or_else(|| to_a_service(&flow, &frontends)) {
             report.skip(reason);
             continue;
         }
@@ -135,4 +146,58 @@ fn unknown_fields_only_ever_deny() {
             format!("seed {seed}: {found:?}\nunderstood {}\nserved {all}", describe(&understood))
         })
     });
+}
+
+/// The hooks of a connection to a Service: the source's own, and, where the node does not deliver it itself, the next one,
+/// behind the proxy's translation.
+fn passes_to(memory: &mut Memory, objects: &Objects, asked: &ServiceFlow, ifindex: u32) -> bool {
+    let source = verdict(memory, &asked.flow, ifindex);
+    if !source.passes() || objects.node_addresses.contains(&asked.chosen.0) {
+        return source.passes();
+    }
+    let (remote, port) = asked.chosen;
+    let mut frame = Frame::opening(&Flow { remote, port, ..asked.flow }, UPLINK);
+    frame.ingress_ifindex = ifindex;
+    frame.stamp.set((MARK, 1 + memory.lookup.slot(ifindex).expect("it has a slot")));
+    arrive(&frame, memory).verdict.passes()
+}
+
+/// Egress to a Service is judged on the backend that was chosen: S48, S55, and S64 where that is the pod itself.
+#[test]
+fn services_are_decided_as_the_judge_does() {
+    let total = Mutex::new((0_u64, 0_u64, 0_u64));
+    for_each_seed(10_000, &failed_seeds(), |seed| {
+        let objects = generate(seed);
+        let tables = planned(&compiled(&objects, objects.values()).wanted, &Observed::default());
+        let mut memory = Memory::new(tables);
+        let interfaces = interfaces(&objects);
+        for asked in service_flows(&objects) {
+            let Some(ifindex) = interfaces.get(&asked.flow.local) else { continue };
+            let ruling = decide_service(&objects, &asked.flow, &asked.frontend, asked.chosen);
+            let passes = passes_to(&mut memory, &objects, &asked, *ifindex);
+            // More backends than a record holds may be denied together, and are never allowed together.
+            let too_many = asked.frontend.at_source.len() > SERVICE_BACKENDS && !passes;
+            let allowed = ruling.decision == Decision::Allow;
+            {
+                let mut total = total.lock().expect("no panic while it is held");
+                *total = (
+                    total.0 + u64::from(allowed),
+                    total.1 + u64::from(!allowed),
+                    total.2 + u64::from(too_many),
+                );
+            }
+            if passes != allowed && !too_many {
+                return Some(format!(
+                    "seed {seed}: the judge allows {allowed}, the hooks {passes}: {asked:?}\n{}",
+                    describe(&objects)
+                ));
+            }
+        }
+        None
+    });
+    let (allowed, denied, too_many) = total.into_inner().expect("no panic while it is held");
+    println!(
+        "to Services: {allowed} allowed, {denied} denied; {too_many} more with too many backends at the source"
+    );
+    assert!(allowed > denied / 10 && denied > allowed / 10, "{allowed} allowed, {denied} denied");
 }

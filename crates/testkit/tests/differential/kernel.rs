@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use cellwall_datapath::{At, Datapath, Settings};
-use cellwall_oracle::{Flow, Objects, decide};
+use cellwall_oracle::{Flow, Objects, decide, frontends};
 use cellwall_policy::compile::Compiler;
 use cellwall_policy::flow::{Decision, Direction, Protocol};
 use cellwall_policy::model::{Link, Touched};
@@ -18,7 +18,7 @@ use cellwall_testkit::net::{Namespace, is_root};
 use cellwall_testkit::objects::{describe, flows, generate};
 
 use crate::cluster::{ROOM, cluster};
-use crate::judged::no_packet;
+use crate::judged::{no_packet, to_a_service};
 use crate::report::{Report, number};
 
 /// Interfaces of the test's namespace, the first of which is where packets come from.
@@ -88,8 +88,10 @@ impl Kernel {
                 })
             })
             .collect();
+        let frontends = frontends(objects);
         flows(objects).into_iter().find_map(|flow| {
-            if let Some(reason) = no_packet(&flow, &interfaces).or_else(|| no_connection_of_its_own(&flow)) {
+            let none = no_packet(&flow, &interfaces).or_else(|| to_a_service(&flow, &frontends));
+            if let Some(reason) = none.or_else(|| no_connection_of_its_own(&flow)) {
                 report.skip(reason);
                 return None;
             }

@@ -4,20 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use cellwall_abi::Family;
+use cellwall_abi::{Be16, Family, Reason, V4, V6};
 use cellwall_oracle::{Flow, Objects};
 use cellwall_policy::compile::Compiler;
-use cellwall_policy::flow::Protocol;
+use cellwall_policy::flow::{Direction, Protocol};
 use cellwall_policy::model::{Change, Cluster, Kind, ObjectKey, Touched};
 use cellwall_policy::plan::plan;
-use cellwall_policy::wanted::Observed;
+use cellwall_policy::wanted::{Observed, ServiceKey};
 use cellwall_testkit::connections::Connections;
 use cellwall_testkit::fake::{FakeKernel, Reader};
 use cellwall_testkit::frame::{Frame, segment};
-use cellwall_testkit::memory::{Memory, after};
-use cellwall_testkit::objects::{Rng, changes as said, flows, generate, mutate};
+use cellwall_testkit::memory::{Lookup, Memory, after};
+use cellwall_testkit::objects::{Rng, changes as said, flows, generate, mutate, service_flows};
 use cellwall_verdict::header::ACK;
-use cellwall_verdict::process;
+use cellwall_verdict::{Tables, process};
 
 use crate::cluster::{ROOM, SECRET, changes, cluster, links};
 use crate::judged::{interfaces, no_packet};
@@ -31,11 +31,13 @@ const QUESTIONS: usize = 48;
 /// What a node is told when the cluster becomes `objects`: every object, and which there are.
 fn told(cluster: &Cluster, objects: &Objects) -> Vec<Change> {
     let mut all = changes(objects);
-    for kind in [Kind::Namespace, Kind::Node, Kind::Pod, Kind::NetworkPolicy] {
+    for kind in Kind::ALL {
         let keys = all.iter().filter_map(|change| match change {
             Change::Namespace(n) => Some(ObjectKey::cluster(Kind::Namespace, &n.name)),
             Change::Node(n) => Some(ObjectKey::cluster(Kind::Node, &n.name)),
             Change::Pod(pod) => Some(pod.key()),
+            Change::Service(service) => Some(service.key()),
+            Change::EndpointSlice(slice) => Some(slice.key()),
             Change::Policy(policy, _) => Some(policy.key.clone()),
             _ => None,
         });
@@ -56,7 +58,9 @@ fn questions(objects: [&Objects; 2], rng: &mut Rng) -> Vec<Question> {
     for objects in objects {
         let interfaces: BTreeMap<IpAddr, u32> = interfaces(objects);
         let asked = flows(objects).into_iter().filter(|flow| no_packet(flow, &interfaces).is_none());
-        all.extend(asked.map(|flow| (flow, interfaces[&flow.local])));
+        let services = service_flows(objects).into_iter().map(|asked| asked.flow);
+        let services = services.filter(|flow| no_packet(flow, &interfaces).is_none());
+        all.extend(asked.chain(services).map(|flow| (flow, interfaces[&flow.local])));
     }
     let mut all: Vec<Question> = all.into_iter().collect();
     rng.shuffle(&mut all);
@@ -90,6 +94,7 @@ fn check(
     questions: &[Question],
     rng: &mut Rng,
 ) -> Result<(), String> {
+    check_services(old, kernel, new, rng)?;
     for (flow, ifindex) in questions {
         let ask = |tables: &Observed| {
             let memory = Memory::new(tables.clone());
@@ -106,7 +111,9 @@ fn check(
                     kernel.len()
                 ));
             }
-            if !before.passes() {
+            // What runs to a Service stays with the backend that it has, whatever becomes of the Service.
+            let to_service = [before, behind].iter().any(|verdict| verdict.reason == Reason::Deferred);
+            if !before.passes() || to_service || is_translated(old, flow) || is_translated(new, flow) {
                 continue;
             }
             let reader = kernel.reader(moment, seed);
@@ -116,6 +123,37 @@ fn check(
                 live_connection(&reader, flow, *ifindex, behind.passes(), moment + 1 == kernel.len())
             {
                 return Err(format!("at {moment} of {}: {wrong}", kernel.len()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_translated(tables: &Observed, flow: &Flow) -> bool {
+    let key = ServiceKey { address: flow.remote, port: flow.port, protocol: flow.protocol.0 };
+    flow.direction == Direction::Egress && tables.services.contains_key(&key)
+}
+
+/// What a reader is told of an address that is translated in either state: all of what the old one says of it, or all of
+/// what the new one says.
+fn check_services(old: &Observed, kernel: &FakeKernel, new: &Observed, rng: &mut Rng) -> Result<(), String> {
+    let keys: BTreeSet<&ServiceKey> = old.services.keys().chain(new.services.keys()).collect();
+    let lookups = [old, new].map(|tables| Lookup::new(tables.clone()));
+    for key in keys {
+        let [before, behind] = [&lookups[0], &lookups[1]].map(|l| l.service(key, l.tables.live.bank()));
+        for moment in 0..kernel.len() {
+            let reader = kernel.reader(moment, rng.next());
+            let bank = Tables::<V4>::live(&reader).bank();
+            let (port, protocol) = (Be16::new(key.port), key.protocol);
+            let found = match key.address {
+                IpAddr::V4(address) => Tables::<V4>::service(&reader, &address.into(), port, protocol, bank),
+                IpAddr::V6(address) => Tables::<V6>::service(&reader, &address.into(), port, protocol, bank),
+            };
+            if found != before && found != behind {
+                return Err(format!(
+                    "at {moment} of {}: {key:?} is {found:?}, neither {before:?} nor {behind:?}",
+                    kernel.len()
+                ));
             }
         }
     }

@@ -43,9 +43,10 @@ impl Report {
         }
     }
 
-    /// Every statement but S65: it is about flows with no pod at this end, and those pass no interface of a pod.
+    /// Every statement but S48 and S55, which are about Services, and S65: it is about flows with no pod at this end, and
+    /// those pass no interface of a pod.
     fn askable() -> Statements {
-        Statements::JUDGED.minus(Statements::of(&[65]))
+        Statements::JUDGED.minus(Statements::of(&[48, 55, 65]))
     }
 
     fn share_allowed(&self) -> u64 {

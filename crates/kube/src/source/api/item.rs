@@ -14,6 +14,8 @@ use crate::convert::{Decoded, decode_as};
 pub(super) const NAMESPACE: usize = Kind::Namespace as usize;
 pub(super) const NODE: usize = Kind::Node as usize;
 pub(super) const POD: usize = Kind::Pod as usize;
+pub(super) const SERVICE: usize = Kind::Service as usize;
+pub(super) const ENDPOINT_SLICE: usize = Kind::EndpointSlice as usize;
 pub(super) const NETWORK_POLICY: usize = Kind::NetworkPolicy as usize;
 pub(super) const CLUSTER_NETWORK_POLICY: usize = Kind::ClusterNetworkPolicy as usize;
 
@@ -52,7 +54,8 @@ impl<const KIND: usize> Resource for Item<KIND> {
 
     fn group((): &()) -> Cow<'_, str> {
         match Kind::ALL[KIND] {
-            Kind::Namespace | Kind::Node | Kind::Pod => "".into(),
+            Kind::Namespace | Kind::Node | Kind::Pod | Kind::Service => "".into(),
+            Kind::EndpointSlice => "discovery.k8s.io".into(),
             Kind::NetworkPolicy => "networking.k8s.io".into(),
             Kind::ClusterNetworkPolicy => "policy.networking.k8s.io".into(),
         }
@@ -84,6 +87,8 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Namespace => "namespaces",
         Kind::Node => "nodes",
         Kind::Pod => "pods",
+        Kind::Service => "services",
+        Kind::EndpointSlice => "endpointslices",
         Kind::NetworkPolicy => "networkpolicies",
         Kind::ClusterNetworkPolicy => "clusternetworkpolicies",
     }
@@ -95,7 +100,8 @@ mod tests {
 
     #[test]
     fn positions_are_those_of_the_list() {
-        let positions = [NAMESPACE, NODE, POD, NETWORK_POLICY, CLUSTER_NETWORK_POLICY];
+        let positions =
+            [NAMESPACE, NODE, POD, SERVICE, ENDPOINT_SLICE, NETWORK_POLICY, CLUSTER_NETWORK_POLICY];
         assert_eq!(positions.map(|at| Kind::ALL[at]), Kind::ALL);
     }
 

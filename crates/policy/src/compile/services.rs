@@ -1,0 +1,222 @@
+//! What this node translates, and which backends must be judged at the source.
+//!
+//! Egress to what is translated waits for the hook that sees the backend. No hook sees what is delivered on this node
+//! itself, so the backends of that kind are listed: those at this node's own addresses; and all of them where the virtual
+//! address is itself one of this node's, since somebody here may answer in the name of the Service (a DNS cache of the
+//! node). Which backends of a Service are chosen is kube-proxy's business: ready or not, they are listed.
+//!
+//! Objects that anybody can write stand behind this, so nothing here opens more than a translation does:
+//! - An address of this node's own is not believed to be translated while there is nothing to translate it to, nor for a
+//!   Service that kube-proxy leaves alone: its packets would be delivered here, seen by nobody.
+//! - kube-proxy may serve node ports at the addresses of the Node's status only (nftables mode). At other addresses of
+//!   this node the address itself is listed too.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use cellwall_abi::{
+    Be16, Family, SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED, ServiceBackend, ServiceRecord, V4,
+    V6,
+};
+
+use crate::model::{
+    BackendPort, Cluster, EndpointSlice, ObjectKey, Phase, Pod, Problem, Service, ServicePort,
+};
+use crate::wanted::ServiceKey;
+
+/// An address and port at which a Service ends.
+type Backend = (IpAddr, u16);
+
+/// All that is translated.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    pub(crate) records: BTreeMap<ServiceKey, ServiceRecord>,
+    pub(crate) problems: Vec<Problem>,
+    /// Rows that each Service and pod asks for.
+    pub(crate) cost: BTreeMap<ObjectKey, usize>,
+}
+
+/// What is translated at one address and port; `class` is what policies tell of an address.
+pub(crate) fn services(cluster: &Cluster, class: impl Fn(IpAddr) -> u32) -> Services {
+    let mut claims = Claims { cluster, listed: BTreeMap::new(), cost: BTreeMap::new() };
+    let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+    for slice in cluster.slices.values().filter(|slice| !slice.service.is_empty()) {
+        slices.entry((&slice.namespace, &slice.service)).or_default().push(slice);
+    }
+    // kube-proxy leaves out what has no cluster IP, external addresses included.
+    for service in cluster.services.values().filter(|service| !service.cluster_addresses.is_empty()) {
+        let of_service = (service.namespace.as_str(), service.name.as_str());
+        let slices = slices.get(&of_service).map_or(&[][..], Vec::as_slice);
+        for port in &service.ports {
+            claims.port(service, port, &backends(slices, port));
+        }
+    }
+    for pod in cluster.pods.values().filter(|pod| pod.node == cluster.node_name) {
+        claims.host_ports(pod);
+    }
+
+    let mut services = Services { cost: claims.cost, ..Services::default() };
+    let mut too_many: BTreeSet<&ObjectKey> = BTreeSet::new();
+    for (key, Claim { object, listed }) in &claims.listed {
+        let record = record(&distinct(listed, &class));
+        if record.flags & SERVICE_TOO_MANY != 0 && too_many.insert(object) {
+            services.problems.push(too_many_problem(object, key));
+        }
+        services.records.insert(*key, record);
+    }
+    services
+}
+
+/// Backends of a port: a port of a slice belongs to it by name and protocol, as kube-proxy has it.
+fn backends(slices: &[&EndpointSlice], port: &ServicePort) -> BTreeSet<Backend> {
+    let mut backends = BTreeSet::new();
+    for slice in slices {
+        let is_its = |p: &&BackendPort| p.name == port.name || crate::planted("backends-of-every-port");
+        let ports = slice.ports.iter().filter(|p| is_its(p) && p.protocol == port.protocol);
+        for number in ports.map(|p| p.number) {
+            backends.extend(slice.addresses.iter().map(|address| (*address, number)));
+        }
+    }
+    backends
+}
+
+/// What is said of one address and port.
+#[derive(Debug)]
+struct Claim {
+    /// The first object that says so.
+    object: ObjectKey,
+    /// Backends that the source is judged on; of several objects with the same address, those of all.
+    listed: BTreeSet<Backend>,
+}
+
+struct Claims<'a> {
+    cluster: &'a Cluster,
+    listed: BTreeMap<ServiceKey, Claim>,
+    cost: BTreeMap<ObjectKey, usize>,
+}
+
+impl Claims<'_> {
+    fn add(&mut self, object: ObjectKey, key: ServiceKey, listed: impl Iterator<Item = Backend>) {
+        *self.cost.entry(object.clone()).or_default() += 1;
+        let claim = self.listed.entry(key).or_insert_with(|| Claim { object, listed: BTreeSet::new() });
+        if crate::planted("the-last-claim-wins") {
+            claim.listed.clear();
+        }
+        claim.listed.extend(listed);
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.cluster.node_addresses.contains(&address)
+    }
+
+    /// No hook sees a packet to there.
+    fn ends_here(&self, address: IpAddr) -> bool {
+        let is_here = self.is_own(address) || address.is_loopback() || address.is_unspecified();
+        is_here && !crate::planted("backends-here-are-not-listed")
+    }
+
+    /// One port of a Service, at every address that it has.
+    fn port(&mut self, service: &Service, port: &ServicePort, backends: &BTreeSet<Backend>) {
+        let key = |address, port: u16, protocol: u8| ServiceKey { address, port, protocol };
+        let cluster = service.cluster_addresses.iter().map(|address| (*address, false));
+        let external = service.external_addresses.iter().map(|address| (*address, true));
+        for (address, anybodys) in cluster.chain(external) {
+            let own = self.is_own(address);
+            let of_family: Vec<Backend> = same_family(backends, address).collect();
+            let is_doubtful = of_family.is_empty() || anybodys && service.other_proxy;
+            if own && is_doubtful && !crate::planted("own-addresses-can-be-hijacked") {
+                continue;
+            }
+            let listed: Vec<Backend> =
+                of_family.into_iter().filter(|(backend, _)| own || self.ends_here(*backend)).collect();
+            self.add(service.key(), key(address, port.number, port.protocol.0), listed.into_iter());
+        }
+        let Some(node_port) = port.node_port.filter(|_| !service.other_proxy) else { return };
+        for address in &self.cluster.node_addresses {
+            let is_served = service.cluster_addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4());
+            let of_family: Vec<Backend> = same_family(backends, *address).collect();
+            if !is_served || of_family.is_empty() {
+                continue;
+            }
+            let listed = of_family.into_iter().filter(|(backend, _)| self.ends_here(*backend));
+            let itself = (!is_of_status(self.cluster, *address)).then_some((*address, node_port));
+            let listed: Vec<Backend> = listed.chain(itself).collect();
+            self.add(service.key(), key(*address, node_port, port.protocol.0), listed.into_iter());
+        }
+    }
+
+    /// Host ports lead to the pod, behind whose interface its own hook waits.
+    fn host_ports(&mut self, pod: &Pod) {
+        if !pod.has_own_addresses() || pod.phase != Phase::Running {
+            return;
+        }
+        for port in &pod.host_ports {
+            for address in &self.cluster.node_addresses {
+                let is_family = pod.addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4());
+                let is_meant = port.address.is_none_or(|meant| {
+                    meant == *address || meant.is_unspecified() && meant.is_ipv4() == address.is_ipv4()
+                });
+                if is_family && is_meant {
+                    let key = ServiceKey { address: *address, port: port.number, protocol: port.protocol.0 };
+                    self.add(pod.key(), key, core::iter::empty());
+                }
+            }
+        }
+    }
+}
+
+fn same_family(backends: &BTreeSet<Backend>, address: IpAddr) -> impl Iterator<Item = Backend> + '_ {
+    backends.iter().filter(move |(backend, _)| backend.is_ipv4() == address.is_ipv4()).copied()
+}
+
+/// True for an address that this node's Node object names.
+fn is_of_status(cluster: &Cluster, address: IpAddr) -> bool {
+    cluster.nodes.get(&cluster.node_name).is_some_and(|node| node.addresses.contains(&address))
+}
+
+/// Backends that a policy can tell apart. Those of one class and port get one verdict, but for the pod that is one of them
+/// itself: so two of each are enough, however many there are.
+fn distinct(listed: &BTreeSet<Backend>, class: &impl Fn(IpAddr) -> u32) -> Vec<Backend> {
+    let mut seen: BTreeMap<(u32, u16), u8> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for (address, port) in listed {
+        let count = seen.entry((class(*address), *port)).or_default();
+        if *count < 2 {
+            *count += 1;
+            kept.push((*address, *port));
+        }
+    }
+    kept
+}
+
+fn record(listed: &[Backend]) -> ServiceRecord {
+    let mut record = ServiceRecord { flags: SERVICE_TRANSLATED, ..ServiceRecord::default() };
+    if listed.len() > SERVICE_BACKENDS {
+        record.flags |= SERVICE_TOO_MANY;
+        return record;
+    }
+    for ((address, port), backend) in listed.iter().zip(&mut record.backends) {
+        let address = match address {
+            IpAddr::V4(address) => V4::widen((*address).into()),
+            IpAddr::V6(address) => V6::widen((*address).into()),
+        };
+        *backend = ServiceBackend { address, port: Be16::new(*port), pad: [0; 2] };
+        record.count += 1;
+    }
+    record
+}
+
+fn too_many_problem(object: &ObjectKey, key: &ServiceKey) -> Problem {
+    Problem {
+        object: object.clone(),
+        field: String::new(),
+        message: format!(
+            "at {} port {} more than {SERVICE_BACKENDS} backends that policies tell apart end on this node itself: isolated \
+             pods of this node cannot reach it",
+            key.address, key.port
+        ),
+    }
+}

@@ -179,7 +179,7 @@ ports: [{port: 70000}]
 
     let told = slice("metadata: {name: a}\naddressType: IPv4\nendpoints: 7\n");
     let [Change::Bad(problem)] = &told[..] else { panic!("{told:?}") };
-    assert!(problem.message.contains("the last version that could be read stays in force"), "{problem}");
+    assert!(problem.message.contains("it has no effect, or the one that its last version had"), "{problem}");
 }
 
 #[test]

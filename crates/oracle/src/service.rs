@@ -202,7 +202,7 @@ fn host_ports(objects: &Objects) -> Vec<Frontend> {
             let (Some(number), Ok(target), Some(protocol)) = found else { continue };
             for address in &objects.node_addresses {
                 let backends: BTreeSet<_> = party::addresses(pod)
-                    .filter(|a| a.is_ipv4() == address.is_ipv4())
+                    .filter(|a| a.is_ipv4() == address.is_ipv4() && !objects.node_addresses.contains(a))
                     .map(|a| (a, target))
                     .collect();
                 let is_meant = match &meant {

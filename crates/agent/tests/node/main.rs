@@ -121,7 +121,7 @@ async fn an_agent_that_starts_while_the_api_is_away_leaves_what_is_in_force() {
     agent.stop();
     let config = place.dead_api();
     let agent = place.agent(&["--source", "api", "--kubeconfig", &config]);
-    let refused = |s: &NodeStatus| condition(s, "SourcesListed").matches("Connection refused").count() == 5;
+    let refused = |s: &NodeStatus| condition(s, "SourcesListed").matches("Connection refused").count() == 7;
     let away = place.status("without an API, every kind named", refused).await;
     assert!(!away.ready);
     assert_eq!(away.revision, before.revision);

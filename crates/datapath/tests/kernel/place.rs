@@ -1,6 +1,7 @@
 //! A node with pods, and a BPF file system that only this test sees.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cellwall_datapath::Settings;
 use cellwall_policy::plan::Capacities;
@@ -65,6 +66,8 @@ pub(crate) fn place(tag: &str, body: impl FnOnce(&mut Place) + Send) {
             pending: 4096,
             fragments: 1024,
             events_bytes: 1 << 16,
+            // A program that another test starts has this one's lock open too, until it is executed.
+            wait: Some(Duration::from_secs(10)),
             ..Settings::default()
         };
         body(&mut Place { net, settings });

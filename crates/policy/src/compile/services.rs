@@ -148,18 +148,19 @@ impl Claims<'_> {
         }
     }
 
-    /// Host ports lead to the pod, behind whose interface its own hook waits.
+    /// Host ports lead to the pod, behind whose interface its own hook waits: not to a pod that claims the node's address.
     fn host_ports(&mut self, pod: &Pod) {
         if !pod.has_own_addresses() || pod.phase != Phase::Running {
             return;
         }
         for port in &pod.host_ports {
             for address in &self.cluster.node_addresses {
-                let is_family = pod.addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4());
+                let mut backends = pod.addresses.iter().filter(|a| a.is_ipv4() == address.is_ipv4());
+                let leads_to_pod = backends.any(|a| !self.is_own(*a));
                 let is_meant = port.address.is_none_or(|meant| {
                     meant == *address || meant.is_unspecified() && meant.is_ipv4() == address.is_ipv4()
                 });
-                if is_family && is_meant {
+                if leads_to_pod && is_meant {
                     let key = ServiceKey { address: *address, port: port.number, protocol: port.protocol.0 };
                     self.add(pod.key(), key, core::iter::empty());
                 }

@@ -53,9 +53,19 @@ impl Report {
         100 * self.allowed / (self.allowed + self.denied).max(1)
     }
 
+    /// How many clusters there were.
+    pub(crate) const fn sets(&self) -> u64 {
+        self.sets
+    }
+
+    /// How many flows both were asked about.
+    pub(crate) const fn asked(&self) -> u64 {
+        self.allowed + self.denied
+    }
+
     /// Fails when the run has shown too little to mean anything.
     pub(crate) fn check(&self) {
-        let asked = self.allowed + self.denied;
+        let asked = self.asked();
         assert!(asked >= 400 * self.sets, "{asked} flows over {} sets", self.sets);
         assert!((20..=80).contains(&self.share_allowed()), "{} % allowed", self.share_allowed());
         if self.sets >= 10_000 {

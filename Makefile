@@ -6,7 +6,7 @@
 # packages has features of its own. With another choice cargo builds half of the libraries again.
 E2E := --locked --workspace --test one_node --test kube_proxy
 PROGRAMS := cargo build --profile test $(E2E) --bins
-BUILT = $${CARGO_TARGET_DIR:-target}/debug
+BUILT := $${CARGO_TARGET_DIR:-target}/debug
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

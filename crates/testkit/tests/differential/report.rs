@@ -63,6 +63,16 @@ impl Report {
         100 * self.allowed / (self.allowed + self.denied).max(1)
     }
 
+    /// How many clusters there were.
+    pub(crate) const fn sets(&self) -> u64 {
+        self.sets
+    }
+
+    /// How many flows both were asked about.
+    pub(crate) const fn asked(&self) -> u64 {
+        self.allowed + self.denied
+    }
+
     /// Fails when the run has shown too little to mean anything: a set with fewer flows than `enough` among it.
     pub(crate) fn check(&self, enough: u64) {
         let fewest = self.fewest.unwrap_or_default();

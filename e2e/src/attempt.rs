@@ -8,8 +8,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType, bind, connect as connect_to, getsockname, socket};
 
-/// An answer that has not come by then does not come: they come within a millisecond, and a SYN is sent again every second,
-/// the last time half a second before this ends.
+/// An answer that has not come by then does not come: they come within a millisecond.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// What is tried.

@@ -147,6 +147,13 @@ impl Scene {
             scene.echo(OUTSIDE[index].parse().expect(address));
         }
         scene.echo(scene.pod("good")[0]);
+        // So that an attempt ends long after its last SYN, which may be led elsewhere than the first.
+        let few = || std::fs::write("/proc/sys/net/ipv4/tcp_syn_retries", "1");
+        scene
+            .cluster
+            .in_pod(scene.pod("client")[0], few)
+            .expect("its network")
+            .expect("a setting of its own");
         scene
     }
 

@@ -63,9 +63,12 @@ fn network() -> Result<()> {
     ip("route add default via 172.30.0.1 dev eth0")?;
     ip("-6 route add default via fd00:30::1 dev eth0")?;
     outside()?;
-    for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+    // The plugins wait for a pod to know that nobody else has its address, and not for the node's end of its interface: the
+    // first IPv6 packets of a pod would be lost.
+    let alone = ("ipv6/conf/default/accept_dad", "0");
+    for (setting, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"), alone] {
         let path = Path::new("/proc/sys/net").join(setting);
-        fs::write(&path, "1").with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -4,9 +4,9 @@
 
 # The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
 # packages has features of its own. With another choice cargo builds half of the libraries again.
-E2E := --locked --workspace --test one_node
+E2E := --locked --workspace --test one_node --test kube_proxy
 PROGRAMS := cargo build --profile test $(E2E) --bins
-BUILT = $${CARGO_TARGET_DIR:-target}/debug
+BUILT := $${CARGO_TARGET_DIR:-target}/debug
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

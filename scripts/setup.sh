@@ -9,10 +9,10 @@ cd "$(dirname "$0")/.."
 say() { echo "setup: $*" >&2; }
 
 # command:package
-tools=(cc:gcc readelf:binutils ip:iproute2)
+tools=(cc:gcc readelf:binutils ip:iproute2 nft:nftables)
 folders=()
 if [ "${1:-build}" = cluster ]; then
-    tools+=(containerd:containerd runc:runc nft:nftables unshare:util-linux nsenter:util-linux)
+    tools+=(containerd:containerd runc:runc iptables:iptables unshare:util-linux nsenter:util-linux)
     folders+=(/usr/lib/cni/bridge:containernetworking-plugins)
 fi
 case ${1:-build} in

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::flavour::Flavour;
 use crate::node::{READY, STAY};
 use crate::progress::Progress;
 use crate::{binaries, places};
@@ -36,7 +37,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a cluster and returns when pods can be made. `program` is the binary `cluster`, which it runs as its
     /// process 1.
-    pub fn start(program: &Path) -> Result<Self> {
+    pub fn start(program: &Path, flavour: Flavour) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "a cluster needs root");
         let progress = Progress::default();
         binaries::build(progress)?;
@@ -60,7 +61,12 @@ impl Cluster {
             "--kill-child",
             "--mount-proc",
         ]);
-        command.arg(program).args(["node", &name]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .arg(program)
+            .args(["node", &name])
+            .args(flavour.arguments())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         // A cluster that stays must not hold the terminal, or a pipe that somebody reads to its end.
         command.stderr(log);
         // Ctrl-C goes to whoever started the cluster, and the cluster ends in order when that one is gone.

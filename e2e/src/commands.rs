@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::cluster::Cluster;
+use crate::flavour::Flavour;
 use crate::progress::Progress;
 use crate::{binaries, node, places};
 
@@ -28,7 +29,10 @@ enum Verb {
     /// Build Kubernetes and etcd from their Go modules; quick when that is done.
     Build,
     /// Start a cluster that stays until `down`, unless one is up.
-    Up,
+    Up {
+        #[command(flatten)]
+        flavour: Flavour,
+    },
     /// Remove the clusters that are up, or one of them.
     Down {
         /// Its name, as `status` prints it.
@@ -46,6 +50,8 @@ enum Verb {
     Node {
         /// The cluster.
         name: String,
+        #[command(flatten)]
+        flavour: Flavour,
     },
 }
 
@@ -53,20 +59,20 @@ enum Verb {
 pub fn run(args: Args) -> Result<()> {
     match args.verb {
         Verb::Build => binaries::build(Progress::default()),
-        Verb::Up => up(),
+        Verb::Up { flavour } => up(flavour),
         Verb::Down { name } => down(name),
         Verb::Status => status(),
         Verb::Env { name } => env(name),
-        Verb::Node { name } => node::run(&name),
+        Verb::Node { name, flavour } => node::run(&name, flavour),
     }
 }
 
-fn up() -> Result<()> {
+fn up(flavour: Flavour) -> Result<()> {
     if let Some(folder) = running()?.first() {
         println!("{} is up", name(folder));
         return Ok(());
     }
-    let cluster = Cluster::start(&std::env::current_exe()?)?;
+    let cluster = Cluster::start(&std::env::current_exe()?, flavour)?;
     let folder = cluster.folder();
     write_commands(&folder).context("cannot write the cluster's commands")?;
     let started = cluster.name().to_owned();

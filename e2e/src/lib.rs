@@ -6,10 +6,12 @@
 //! So an interrupted test leaves nothing behind, and two clusters do not meet.
 
 pub mod agent;
+pub mod attempt;
 pub mod binaries;
 pub mod cluster;
 pub mod commands;
 pub mod demo;
+pub mod flavour;
 pub mod heartbeat;
 pub mod image;
 pub mod node;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 
+use crate::flavour::Flavour;
 use crate::places;
 
 /// What the harness writes when the cluster is to live on without it.
@@ -34,19 +35,21 @@ pub const ADDRESS: &str = "172.30.0.11";
 pub const ADDRESS6: &str = "fd00:30::11";
 /// Where the API server answers, inside the node's network.
 pub const SERVER: &str = "https://172.30.0.11:6443";
+/// Addresses of a machine outside the cluster, which is the node's gateway.
+pub const OUTSIDE: [&str; 2] = ["172.30.0.1", "fd00:30::1"];
 /// What pods have addresses from.
 pub const PODS: [&str; 2] = ["10.244.0.0/24", "fd00:10:244::/64"];
 /// What Services have addresses from.
 const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 
 /// Runs the node of the cluster `name` until the cluster ends. Everything in its process namespace ends with it.
-pub fn run(name: &str) -> Result<()> {
+pub fn run(name: &str, flavour: Flavour) -> Result<()> {
     ensure!(getpid().is_init(), "`cluster node` is started by `cluster up`, in namespaces of its own");
     let orphaned = Arc::new(AtomicBool::new(false));
     watch_harness(orphaned.clone());
 
     let folder = places::of(name);
-    let ended = start(name, &folder, &orphaned).map(|()| {
+    let ended = start(name, flavour, &folder, &orphaned).map(|()| {
         say(READY);
         while !orphaned.load(Ordering::Relaxed) && folder.exists() {
             collect();
@@ -65,9 +68,9 @@ pub fn run(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn start(name: &str, folder: &Path, orphaned: &AtomicBool) -> Result<()> {
+fn start(name: &str, flavour: Flavour, folder: &Path, orphaned: &AtomicBool) -> Result<()> {
     host::become_node(name)?;
-    config::write(name, folder)?;
+    config::write(name, flavour, folder)?;
     services::start(folder, orphaned)
 }
 

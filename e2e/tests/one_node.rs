@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use cellwall_e2e::agent::{self, Agent};
 use cellwall_e2e::binaries::{KUBERNETES, major_and_minor};
 use cellwall_e2e::cluster::Cluster;
+use cellwall_e2e::flavour::Flavour;
 use cellwall_e2e::heartbeat::{self, Heartbeat};
 use cellwall_e2e::image::AGNHOST;
 use serde_json::Value;
@@ -46,7 +47,8 @@ impl Node {
         // A test that failed must not fail the others.
         let mut guard = NODE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let node = guard.get_or_insert_with(|| {
-            let cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_cluster"))).expect("a cluster");
+            let cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_cluster")), Flavour::default())
+                .expect("a cluster");
             Self { cluster, agent: None }
         });
         if node.agent.is_none() {

@@ -1,5 +1,8 @@
 //! The answers, as they are printed.
 
+use core::fmt;
+use core::net::IpAddr;
+
 use cellwall_abi::Reason;
 use cellwall_policy::flow::Direction;
 use cellwall_policy::model::RuleRef;
@@ -28,6 +31,41 @@ pub struct Answer {
     pub egress: Side,
     /// The side of the destination.
     pub ingress: Side,
+    /// Where a Service may lead, each with its own verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backends: Option<Vec<Backend>>,
+}
+
+/// A backend of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backend {
+    /// Who it is.
+    #[serde(flatten)]
+    pub end: BackendEnd,
+    /// Port there.
+    pub port: u16,
+    /// What is said about it.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// Who a backend is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendEnd {
+    /// `namespace/name`.
+    Pod(String),
+    /// The address of no known pod.
+    Ip(IpAddr),
+}
+
+impl fmt::Display for BackendEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(name) => write!(f, "pod/{name}"),
+            Self::Ip(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 impl Answer {
@@ -40,8 +78,31 @@ impl Answer {
             (Outcome::Allow, _) | (_, Outcome::Allow) if one_side_suffices => Outcome::Allow,
             _ => Outcome::Deny,
         };
-        Self { verdict, egress, ingress }
+        Self { verdict, egress, ingress, backends: None }
     }
+
+    /// What the backends of a Service have in common. One that leads nowhere lets nothing arrive.
+    #[must_use]
+    pub fn of_service(service: &str, backends: Vec<Backend>) -> Self {
+        let nowhere = || Side { verdict: Outcome::Deny, ..Side::open(&format!("{service} has no backends")) };
+        let side = |of: fn(&Answer) -> &Side| {
+            common(backends.iter().map(|backend| of(&backend.answer))).unwrap_or_else(nowhere)
+        };
+        let verdicts = backends.iter().map(|backend| backend.answer.verdict);
+        let verdict = Outcome::of_all(verdicts).unwrap_or(Outcome::Deny);
+        let (egress, ingress) = (side(|answer| &answer.egress), side(|answer| &answer.ingress));
+        Self { verdict, egress, ingress, backends: Some(backends) }
+    }
+}
+
+/// What all sides say, or that they differ; nothing for none.
+fn common<'a>(sides: impl Iterator<Item = &'a Side> + Clone) -> Option<Side> {
+    let first = sides.clone().next()?;
+    if sides.clone().all(|side| side == first) {
+        return Some(first.clone());
+    }
+    let verdict = Outcome::of_all(sides.map(|side| side.verdict))?;
+    Some(Side { verdict, ..Side::open("not the same for all backends") })
 }
 
 /// What becomes of a flow.
@@ -57,6 +118,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The one that all have, else partial; nothing for none.
+    fn of_all(mut outcomes: impl Iterator<Item = Self>) -> Option<Self> {
+        let first = outcomes.next()?;
+        if cellwall_policy::planted("check-one-backend-suffices") {
+            return outcomes.chain([first]).min();
+        }
+        Some(if outcomes.all(|outcome| outcome == first) { first } else { Self::Partial })
+    }
+
     /// The word in answers.
     #[must_use]
     pub const fn name(self) -> &'static str {

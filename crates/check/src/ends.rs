@@ -3,7 +3,8 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use cellwall_policy::model::{Cluster, Kind, ObjectKey, Phase};
+use cellwall_policy::flow::Protocol;
+use cellwall_policy::model::{Cluster, Kind, ObjectKey, Phase, ServiceSelector};
 
 use crate::flows::End;
 
@@ -23,11 +24,19 @@ pub(crate) enum Who {
     /// A pod with addresses of its own.
     Pod(ObjectKey),
     /// A pod with its node's network (S60).
-    HostNetwork,
+    HostNetwork(ObjectKey),
     /// A node.
     Node,
     /// Nobody that is known.
     Outside,
+}
+
+/// Where a flow leads.
+#[derive(Clone, Debug)]
+pub(crate) enum Destination {
+    Place(Place),
+    /// To one of its backends.
+    Service(ObjectKey),
 }
 
 impl Place {
@@ -39,13 +48,14 @@ impl Place {
 
 /// Who has which name and address.
 pub(crate) struct Directory<'a> {
-    cluster: &'a Cluster,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) selectors: BTreeMap<&'a ObjectKey, &'a ServiceSelector>,
     pods: BTreeMap<IpAddr, Vec<ObjectKey>>,
     nodes: BTreeMap<IpAddr, String>,
 }
 
 impl<'a> Directory<'a> {
-    pub(crate) fn new(cluster: &'a Cluster) -> Self {
+    pub(crate) fn new(cluster: &'a Cluster, selectors: &'a [ServiceSelector]) -> Self {
         let mut pods: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut nodes = BTreeMap::new();
         for pod in cluster.pods.values().filter(|pod| pod.phase != Phase::Terminal) {
@@ -60,19 +70,44 @@ impl<'a> Directory<'a> {
         for node in cluster.nodes.values() {
             nodes.extend(node.addresses.iter().map(|address| (*address, node.name.clone())));
         }
-        Self { cluster, pods, nodes }
+        // Of a Service that is there twice, the first counts.
+        let selectors = selectors.iter().rev().map(|selector| (&selector.service, selector)).collect();
+        Self { cluster, selectors, pods, nodes }
     }
 
-    /// Finds the end; the error says why it cannot be.
-    pub(crate) fn find(&self, end: &End) -> Result<Place, String> {
+    /// Finds the source; the error says why it cannot be.
+    pub(crate) fn source(&self, end: &End) -> Result<Place, String> {
         match end {
             End::Pod(name) => self.pod(&named(Kind::Pod, name)?),
-            End::Service(name) => Err(format!("service {name}: Services are not known to this version")),
-            End::Ip(text) => self.address(text),
+            End::Service(_) => Err("a Service opens no connections: name one of its pods".to_owned()),
+            End::Ip(text) => self.at(address(text)?),
         }
     }
 
-    fn pod(&self, key: &ObjectKey) -> Result<Place, String> {
+    /// Finds the destination of a protocol and port; the error says why it cannot be.
+    pub(crate) fn destination(
+        &self,
+        end: &End,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<Destination, String> {
+        match end {
+            End::Pod(name) => self.pod(&named(Kind::Pod, name)?).map(Destination::Place),
+            End::Service(name) if protocol.has_ports() => {
+                Ok(Destination::Service(named(Kind::Service, name)?))
+            }
+            End::Service(_) => Err("Services have no ICMP: name a pod".to_owned()),
+            End::Ip(text) => {
+                let address = address(text)?;
+                match self.service_at(address, protocol, port) {
+                    Some(service) => Ok(Destination::Service(service)),
+                    None => self.at(address).map(Destination::Place),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pod(&self, key: &ObjectKey) -> Result<Place, String> {
         let Some(pod) = self.cluster.pods.get(key) else { return Err(format!("there is no {key}")) };
         if pod.phase == Phase::Terminal {
             return Err(format!("{key} has ended: it has no address any more"));
@@ -80,15 +115,12 @@ impl<'a> Directory<'a> {
         if pod.addresses.is_empty() {
             return Err(format!("{key} has no address"));
         }
-        let who = if pod.host_network { Who::HostNetwork } else { Who::Pod(pod.key()) };
+        let who = if pod.host_network { Who::HostNetwork(pod.key()) } else { Who::Pod(pod.key()) };
         Ok(Place { who, addresses: pod.addresses.clone(), node: pod.node.clone() })
     }
 
-    fn address(&self, text: &str) -> Result<Place, String> {
-        let address: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
-        if address.is_unspecified() || address.is_loopback() {
-            return Err(format!("{address} is an address that no packet on a wire has"));
-        }
+    /// Whoever has an address.
+    pub(crate) fn at(&self, address: IpAddr) -> Result<Place, String> {
         match self.pods.get(&address).map(Vec::as_slice) {
             Some([key]) => Ok(Place { addresses: vec![address], ..self.pod(key)? }),
             Some([first, second, ..]) => {
@@ -101,6 +133,15 @@ impl<'a> Directory<'a> {
             }
         }
     }
+}
+
+/// An address that can be asked about.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
+    if address.is_unspecified() || address.is_loopback() {
+        return Err(format!("{address} is an address that no packet on a wire has"));
+    }
+    Ok(address)
 }
 
 /// The object that `namespace/name` names.

@@ -20,6 +20,10 @@ pub(crate) fn assign(cluster: &mut Cluster, ranges: &[IpNet], asked: &BTreeSet<I
     let mut used: BTreeSet<IpAddr> = asked.clone();
     used.extend(cluster.pods.values().flat_map(|pod| &pod.addresses));
     used.extend(cluster.nodes.values().flat_map(|node| &node.addresses));
+    used.extend(
+        cluster.services.values().flat_map(|s| s.cluster_addresses.iter().chain(&s.external_addresses)),
+    );
+    used.extend(cluster.slices.values().flat_map(|slice| &slice.addresses));
     let mut sources: Vec<_> = [true, false]
         .into_iter()
         .filter_map(|ipv4| ranges.iter().find(|range| range.addr().is_ipv4() == ipv4))

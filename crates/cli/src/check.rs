@@ -28,8 +28,9 @@ const FAILED: u8 = 3;
 
 /// What the command's help ends with.
 const HELP: &str = r#"Flows:
-  A JSON list. SRC and DST are {"pod": "NAMESPACE/NAME"} or {"ip": "ADDRESS"}; PROTOCOL is
-  TCP, UDP, SCTP or ICMP, which has no port. IPv4 is meant where both ends have it.
+  A JSON list. SRC and DST are {"pod": "NAMESPACE/NAME"} or {"ip": "ADDRESS"}, and DST may be
+  {"service": "NAMESPACE/NAME"}, at the Service's port; PROTOCOL is TCP, UDP, SCTP or ICMP, which
+  has no port. IPv4 is meant where both ends have it.
 
   [{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000},
    {"src": {"ip": "203.0.113.9"}, "dst": {"pod": "shop/web"}, "protocol": "TCP", "port": 8080}]
@@ -39,8 +40,9 @@ Answers (-o json), in the order of the flows:
    "egress":  {"verdict": "allow", "reason": "not isolated"},
    "ingress": {"verdict": "deny", "reason": "isolated by shop/api, no rule matched",
                "isolatedBy": ["shop/api"]}}
-  A rule that decided is there as "policy" and "rule", its position from 0. A flow that cannot
-  be answered is {"error": "..."}.
+  A rule that decided is there as "policy" and "rule", its position from 0. A Service has
+  "backends", each with its own verdict, and is "partial" when they differ. A flow that cannot be
+  answered is {"error": "..."}.
 
 Exit codes:
   0  every flow was answered, whatever the verdicts
@@ -55,8 +57,9 @@ pub(crate) struct Check {
     /// Manifests: a folder, a file, or - for standard input.
     ///
     /// Of a folder, the files *.yaml, *.yml and *.json directly in it. What counts: NetworkPolicy, Namespace, Pod, Node,
-    /// and as one pod of its name each Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job and
-    /// CronJob, unless the pods that it made are there, too.
+    /// Service, EndpointSlice, and as one pod of its name each Deployment, StatefulSet, DaemonSet, ReplicaSet,
+    /// ReplicationController, Job and CronJob, unless the pods that it made are there, too. A Service without slices leads
+    /// to the pods that its selector finds.
     #[arg(short, long, value_name = "PATH")]
     filename: PathBuf,
     /// Flows to ask about, or - for standard input: a JSON list.
@@ -103,7 +106,7 @@ pub(crate) fn run(args: Check, format: Format) -> Result<(String, ExitCode)> {
     let manifests = if is_stdin(&args.filename) { read_stream(io::stdin()) } else { read(&args.filename) };
     let manifests = manifests.with_context(|| format!("cannot read {}", args.filename.display()))?;
     let is_whole = manifests.unread.is_empty();
-    let checked = check(cluster(args.pod_cidrs, manifests), &flows);
+    let checked = check(cluster(args.pod_cidrs, &manifests), &manifests.selectors, &flows);
     for note in &checked.notes {
         warn(note);
     }
@@ -146,9 +149,9 @@ pub(crate) const EXAMPLE: &str =
     r#"{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000}"#;
 
 /// What the manifests say; what is wrong with them is told.
-fn cluster(pod_cidrs: Vec<IpNet>, manifests: Manifests) -> Cluster {
+fn cluster(pod_cidrs: Vec<IpNet>, manifests: &Manifests) -> Cluster {
     let mut cluster = Cluster { pod_cidrs, ..Cluster::default() };
-    for change in manifests.changes {
+    for change in manifests.changes.iter().cloned() {
         cluster.apply(change, &mut Touched::default());
     }
     for problem in &manifests.unread {

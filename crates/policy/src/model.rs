@@ -23,4 +23,6 @@ pub use policy::{
 };
 pub use problem::Problem;
 pub use selector::{Labels, Requirement, Selector};
-pub use service::{BackendPort, EndpointSlice, Service, ServicePort};
+pub use service::{
+    BackendPort, EndpointSlice, Service, ServicePort, ServiceSelector, ServiceTarget, TargetPort,
+};

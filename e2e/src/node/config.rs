@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{ADDRESS, ADDRESS6, NAME, PODS, SERVER};
+use crate::flavour::{Flavour, Network, Proxy};
 use crate::image;
 use crate::pki::Authority;
 
@@ -14,14 +15,14 @@ use crate::pki::Authority;
 pub(super) const CONTAINERD: &str = "/run/containerd.sock";
 
 /// Writes what lies in the cluster's folder (keys, kubeconfigs) and what only the node sees (under /run).
-pub(super) fn write(name: &str, folder: &Path) -> Result<()> {
+pub(super) fn write(name: &str, flavour: Flavour, folder: &Path) -> Result<()> {
     keys(folder).context("cannot make certificates")?;
     fs::create_dir_all("/run/cni").context("cannot make /run/cni")?;
     put("/run/resolv.conf", "nameserver 10.96.0.10\n")?;
     put("/run/containerd.toml", &containerd())?;
-    put("/run/cni/10-pods.conflist", &network().to_string())?;
+    put("/run/cni/10-pods.conflist", &network(flavour.network).to_string())?;
     put("/run/kubelet.yaml", &kubelet(name, folder).to_string())?;
-    put("/run/proxy.yaml", &proxy(folder).to_string())
+    put("/run/proxy.yaml", &proxy(flavour.proxy, folder).to_string())
 }
 
 fn put(path: &str, text: &str) -> Result<()> {
@@ -60,23 +61,26 @@ conf_dir = "/run/cni"
     )
 }
 
-/// A veth pair for each pod, routed, in both families.
-fn network() -> Value {
+/// A veth pair for each pod, in both families, routed or on a bridge, and host ports.
+fn network(network: Network) -> Value {
     let ranges: Vec<Value> = PODS.iter().map(|range| json!([{"subnet": range}])).collect();
-    json!({
-        "cniVersion": "1.0.0",
-        "name": "pods",
-        "plugins": [{
-            "type": "ptp",
-            "ipMasq": false,
-            "ipam": {
-                "type": "host-local",
-                "dataDir": "/run/cni-addresses",
-                "ranges": ranges,
-                "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
-            },
-        }],
-    })
+    let mut pods = json!({
+        "type": network.plugin(),
+        "ipMasq": false,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": "/run/cni-addresses",
+            "ranges": ranges,
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+        },
+    });
+    if network == Network::Bridge {
+        pods["bridge"] = json!("pods0");
+        pods["isGateway"] = json!(true);
+        pods["hairpinMode"] = json!(true);
+    }
+    let host_ports = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [pods, host_ports]})
 }
 
 fn kubelet(name: &str, folder: &Path) -> Value {
@@ -111,11 +115,11 @@ fn kubelet(name: &str, folder: &Path) -> Value {
     })
 }
 
-fn proxy(folder: &Path) -> Value {
+fn proxy(mode: Proxy, folder: &Path) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": "nftables",
+        "mode": mode.name(),
         "clientConnection": {"kubeconfig": folder.join("kubeconfig")},
         "hostnameOverride": NAME,
         // Limits of the whole machine are not ours.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
 
-use super::{ADDRESS, ADDRESS6};
+use super::{ADDRESS, ADDRESS6, OUTSIDE, PODS};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -54,19 +54,30 @@ fn mount_all() -> Result<()> {
 
 fn network() -> Result<()> {
     ip("link set lo up")?;
-    // It carries the node's addresses and the default routes; what is sent there goes nowhere.
-    ip("link add eth0 type veth peer name nowhere")?;
-    ip("link set nowhere up")?;
+    // It carries the node's addresses, and leads to a machine that knows the way to pods and nothing else.
+    ip("netns add outside")?;
+    ip("link add eth0 type veth peer name eth0 netns outside")?;
     ip(&format!("address add {ADDRESS}/24 dev eth0"))?;
     ip(&format!("address add {ADDRESS6}/64 dev eth0 nodad"))?;
     ip("link set eth0 up")?;
     ip("route add default via 172.30.0.1 dev eth0")?;
     ip("-6 route add default via fd00:30::1 dev eth0")?;
+    outside()?;
     for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         let path = Path::new("/proc/sys/net").join(setting);
         fs::write(&path, "1").with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+fn outside() -> Result<()> {
+    let [four, six] = OUTSIDE;
+    ip("-n outside link set lo up")?;
+    ip(&format!("-n outside address add {four}/24 dev eth0"))?;
+    ip(&format!("-n outside address add {six}/64 dev eth0 nodad"))?;
+    ip("-n outside link set eth0 up")?;
+    ip(&format!("-n outside route add {} via {ADDRESS}", PODS[0]))?;
+    ip(&format!("-n outside -6 route add {} via {ADDRESS6}", PODS[1]))
 }
 
 fn ip(arguments: &str) -> Result<()> {

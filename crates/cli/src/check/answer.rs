@@ -1,8 +1,9 @@
 //! The answers for people.
 
+use std::iter;
 use std::time::SystemTime;
 
-use cellwall_check::{Item, Question, Side};
+use cellwall_check::{Answer as Judged, Backend, Item, Question, Side};
 use serde::Serialize;
 
 use crate::output::Answer;
@@ -29,7 +30,8 @@ impl Answer for Answers {
             return "No flows were asked about.\n".to_owned();
         }
         let heading = ["SRC", "DST", "PROTOCOL", "VERDICT", "EGRESS", "INGRESS"];
-        table::rows(heading, self.flows.iter().zip(&self.items).map(|(flow, item)| row(flow, item)).collect())
+        let flows = self.flows.iter().zip(&self.items);
+        table::rows(heading, flows.flat_map(|(flow, item)| rows(flow, item)).collect())
     }
 
     fn names(&self) -> Vec<String> {
@@ -44,14 +46,28 @@ fn verdict(item: &Item) -> &'static str {
     }
 }
 
-fn row(flow: &Question, item: &Item) -> [String; 6] {
+/// A flow, and below it the backends of its Service.
+fn rows(flow: &Question, item: &Item) -> Vec<[String; 6]> {
+    let (src, dst) = (flow.src.to_string(), flow.dst.to_string());
     let protocol = format!("{:?}", flow.protocol).to_uppercase();
-    let protocol = flow.port.map_or_else(|| protocol.clone(), |port| format!("{protocol}/{port}"));
-    let [egress, ingress] = match item {
-        Item::Answer(answer) => [side(&answer.egress), side(&answer.ingress)],
-        Item::Error { error } => [error.clone(), String::new()],
+    let with_port = |port: i64| format!("{protocol}/{port}");
+    let asked = flow.port.map_or_else(|| protocol.clone(), with_port);
+    let answer = match item {
+        Item::Answer(answer) => answer,
+        Item::Error { error } => {
+            return vec![[src, dst, asked, verdict(item).to_owned(), error.clone(), String::new()]];
+        }
     };
-    [flow.src.to_string(), flow.dst.to_string(), protocol, verdict(item).to_owned(), egress, ingress]
+    let backends = answer.backends.iter().flatten();
+    let backends = backends.map(|Backend { end, port, answer }| {
+        ended([String::new(), format!("  {end}"), with_port((*port).into())], answer)
+    });
+    iter::once(ended([src, dst, asked], answer)).chain(backends).collect()
+}
+
+fn ended([src, dst, protocol]: [String; 3], answer: &Judged) -> [String; 6] {
+    let verdict = answer.verdict.name().to_owned();
+    [src, dst, protocol, verdict, side(&answer.egress), side(&answer.ingress)]
 }
 
 fn side(side: &Side) -> String {

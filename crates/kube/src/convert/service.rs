@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
-use cellwall_policy::model::{Kind, Problem, Service, ServicePort};
+use cellwall_policy::model::{
+    Kind, Problem, Service, ServicePort, ServiceSelector, ServiceTarget, TargetPort,
+};
 use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::{
@@ -116,4 +119,28 @@ fn ports(spec: &v1::ServiceSpec, report: &mut Report) -> Vec<ServicePort> {
         });
     }
     ports
+}
+
+/// Whom a Service means, as its controller reads it. Ports that cannot be read are left out: [`service`] says so.
+#[must_use]
+pub fn service_selector(object: &v1::Service) -> ServiceSelector {
+    let missing = v1::ServiceSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&missing);
+    let target = |port: &v1::ServicePort| {
+        let protocol = protocol(port.protocol.as_deref().unwrap_or("TCP"))?;
+        // "If this is not specified, the value of the 'port' field is used"; the API server stores 0 as that.
+        let target = match &port.target_port {
+            None | Some(IntOrString::Int(0)) => TargetPort::Number(number(port.port)?),
+            Some(IntOrString::Int(target)) => TargetPort::Number(number(*target)?),
+            Some(IntOrString::String(name)) => TargetPort::Name(name.clone()),
+        };
+        Some(ServiceTarget { name: port.name.clone().unwrap_or_default(), protocol, port: target })
+    };
+    ServiceSelector {
+        service: meta::key_from(Kind::Service, &object.metadata),
+        pods: spec.selector.clone().filter(|labels| !labels.is_empty()),
+        targets: spec.ports.iter().flatten().filter_map(target).collect(),
+        headless: spec.cluster_ip.as_deref() == Some("None"),
+        external_name: spec.external_name.clone().filter(|_| spec.type_.as_deref() == Some("ExternalName")),
+    }
 }

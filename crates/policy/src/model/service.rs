@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{Kind, ObjectKey};
+use super::{Kind, Labels, ObjectKey};
 use crate::flow::Protocol;
 
 /// A port of a Service.
@@ -80,4 +80,39 @@ impl EndpointSlice {
     pub fn key(&self) -> ObjectKey {
         ObjectKey::namespaced(Kind::EndpointSlice, &self.namespace, &self.name)
     }
+}
+
+/// What a Service says about whom it means, for where no controller has made slices of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSelector {
+    /// The Service.
+    pub service: ObjectKey,
+    /// Labels that its pods have; `None` where backends are written by hand.
+    pub pods: Option<Labels>,
+    /// Where its ports lead.
+    pub targets: Vec<ServiceTarget>,
+    /// It has no virtual address by intention: its name is that of its pods.
+    pub headless: bool,
+    /// The name elsewhere that it stands for.
+    pub external_name: Option<String>,
+}
+
+/// Where a port of a Service leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceTarget {
+    /// Name of the Service's port.
+    pub name: String,
+    /// Protocol; TCP where the object says none.
+    pub protocol: Protocol,
+    /// Port of the pods.
+    pub port: TargetPort,
+}
+
+/// A port of pods that a Service names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// By number, 1 to 65535.
+    Number(u16),
+    /// By the name of a container port, which may be another number on each pod.
+    Name(String),
 }

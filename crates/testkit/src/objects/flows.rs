@@ -13,8 +13,8 @@ use ipnet::IpNet;
 
 use super::rng::Rng;
 
-/// At least so many flows for each generated cluster.
-const ENOUGH: usize = 560;
+/// At least so many flows for each generated cluster: 500, and as many more as nothing on a wire can ask.
+const ENOUGH: usize = 700;
 /// So many addresses at the borders of blocks for each family.
 const BORDERS: usize = 10;
 

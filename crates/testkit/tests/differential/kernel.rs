@@ -148,7 +148,7 @@ fn the_loaded_program_decides_as_the_judge_does() {
         let observed = kernel.datapath.observe().expect("the tables can be read");
         assert_eq!(observed, kernel.observed, "what is in the tables is what was planned");
         println!("in the kernel: {report}");
-        report.check();
+        report.check(500);
     };
     thread::scope(|scope| {
         scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

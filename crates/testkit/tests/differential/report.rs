@@ -13,6 +13,10 @@ use cellwall_policy::flow::Decision;
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     sets: u64,
+    /// Of the sets with a flow at all, the fewest flows of one.
+    fewest: Option<u64>,
+    /// Sets without a flow.
+    empty: u64,
     allowed: u64,
     denied: u64,
     statements: Statements,
@@ -35,6 +39,12 @@ impl Report {
     /// Adds what one cluster has shown.
     pub(crate) fn add(&mut self, other: Self) {
         self.sets += 1;
+        let asked = other.allowed + other.denied;
+        if asked == 0 {
+            self.empty += 1;
+        } else {
+            self.fewest = Some(self.fewest.map_or(asked, |fewest| fewest.min(asked)));
+        }
         self.allowed += other.allowed;
         self.denied += other.denied;
         self.statements = self.statements.union(other.statements);
@@ -53,10 +63,21 @@ impl Report {
         100 * self.allowed / (self.allowed + self.denied).max(1)
     }
 
-    /// Fails when the run has shown too little to mean anything.
-    pub(crate) fn check(&self) {
-        let asked = self.allowed + self.denied;
-        assert!(asked >= 400 * self.sets, "{asked} flows over {} sets", self.sets);
+    /// How many clusters there were.
+    pub(crate) const fn sets(&self) -> u64 {
+        self.sets
+    }
+
+    /// How many flows both were asked about.
+    pub(crate) const fn asked(&self) -> u64 {
+        self.allowed + self.denied
+    }
+
+    /// Fails when the run has shown too little to mean anything: a set with fewer flows than `enough` among it.
+    pub(crate) fn check(&self, enough: u64) {
+        let fewest = self.fewest.unwrap_or_default();
+        assert!(fewest >= enough, "{fewest} flows in one set");
+        assert!(self.empty < self.sets / 10, "{} of {} sets without a flow", self.empty, self.sets);
         assert!((20..=80).contains(&self.share_allowed()), "{} % allowed", self.share_allowed());
         if self.sets >= 10_000 {
             let missing = Self::askable().minus(self.statements);
@@ -69,13 +90,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} sets, {} flows, {} % allowed, {} of {} statements exercised, 0 differences",
+            "{} sets, {} flows, {} in the smallest, {} % allowed, {} of {} statements exercised, 0 differences",
             self.sets,
             self.allowed + self.denied,
+            self.fewest.unwrap_or_default(),
             self.share_allowed(),
             self.statements.len(),
             Self::askable().len(),
         )?;
+        if self.empty > 0 {
+            write!(f, "\nskipped {} sets: no pod of the node has an address of its own", self.empty)?;
+        }
         for (reason, count) in &self.skipped {
             write!(f, "\nskipped {count} flows: {reason}")?;
         }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use cellwall_policy::model::{Change, Kind, ObjectKey};
+use cellwall_policy::model::{Change, ObjectKey};
 use serde_json::Value;
 use tracing::debug;
 
-use crate::convert::{Decoded, decode, decode_as, kind_of};
+use crate::convert::{Decoded, decode};
 
 /// The most nodes of a file once its aliases are written out; ten objects of the largest size have fewer.
 const NODES_MAX: usize = 1_000_000;
@@ -31,13 +31,10 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, (String, String)>
     Ok(parsed)
 }
 
-/// An object as it is written.
+/// An object as it is written, and where in its file.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// Where in its file.
     at: String,
-    /// Items of a typed list carry no kind of their own.
-    kind: Option<Kind>,
     pub(super) value: Value,
 }
 
@@ -48,19 +45,20 @@ pub(super) fn objects(text: &str, path: &Path, nodes_max: usize) -> Result<Vec<W
     let mut objects = Vec::new();
     for (i, mut document) in documents.into_iter().enumerate() {
         let at = format!("document {}", i + 1);
-        let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default();
-        // Items of a plain `List` carry their own kind.
-        let list = text("kind").strip_suffix("List").map(|kind| kind_of(text("apiVersion"), kind));
-        match (list, document.get_mut("items").map(Value::take)) {
+        let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        match (kind.strip_suffix("List"), document.get_mut("items").map(Value::take)) {
             (Some(kind), Some(Value::Array(items))) => {
-                let items = items.into_iter().enumerate();
-                objects.extend(items.map(|(i, value)| Written {
-                    at: format!("{at}, items[{i}]"),
-                    kind,
-                    value,
-                }));
+                for (i, mut value) in items.into_iter().enumerate() {
+                    // Items of a typed list carry no kind of their own; those of a plain `List` do.
+                    if let Some(item) = value.as_object_mut().filter(|_| !kind.is_empty()) {
+                        item.insert("apiVersion".to_owned(), api_version.clone().into());
+                        item.insert("kind".to_owned(), kind.into());
+                    }
+                    objects.push(Written { at: format!("{at}, items[{i}]"), value });
+                }
             }
-            _ => objects.push(Written { at, kind: None, value: document }),
+            _ => objects.push(Written { at, value: document }),
         }
     }
     Ok(objects)
@@ -87,12 +85,8 @@ fn yaml(text: &str, nodes_max: usize) -> Result<Vec<Value>, (String, String)> {
 impl Parsed {
     /// Decodes an object. Returns the kind of one that decides nothing.
     pub(super) fn take(&mut self, found: Written, path: &Path) -> Option<String> {
-        let Written { at, kind, value } = found;
-        let decoded = match kind {
-            Some(kind) => decode_as(kind, value),
-            None => decode(value),
-        };
-        match decoded {
+        let Written { at, value } = found;
+        match decode(value) {
             Decoded::Object(key, changes) => self.objects.push((key, changes)),
             Decoded::Unnamed(kind) => self.wrong(&at, &format!("this {} has no metadata.name", kind.name())),
             Decoded::Other { kind, .. } if kind.is_empty() => {

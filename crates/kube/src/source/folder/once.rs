@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
-use cellwall_policy::model::{Change, ObjectKey, Problem};
+use cellwall_policy::model::{Change, ObjectKey, Problem, ServiceSelector};
+use k8s_openapi::api::core::v1::Service;
+use serde::Deserialize as _;
+use serde_json::Value;
 
 use super::manifest::{self, Parsed};
 use super::scan::{self, Folder, Manifest};
 use super::workloads::Workloads;
 use super::{Known, merge};
+use crate::convert::service_selector;
 
 /// The largest file that is read, in bytes: an export of all pods of a large cluster.
 const FILE_MAX: u64 = 64 << 20;
@@ -23,6 +27,8 @@ const NODES_MAX: usize = 10_000_000;
 pub struct Manifests {
     /// What the model should be told. Namespaces that are only named are among it.
     pub changes: Vec<Change>,
+    /// Whom Services mean.
+    pub selectors: Vec<ServiceSelector>,
     /// Files and objects that have no effect at all, because they cannot be read.
     pub unread: Vec<Problem>,
     /// Things that a person should know and that change nothing, as sentences.
@@ -73,6 +79,7 @@ pub fn read_stream(stream: impl Read) -> io::Result<Manifests> {
 struct Reader {
     files: BTreeMap<String, Parsed>,
     workloads: Workloads,
+    selectors: Vec<ServiceSelector>,
     /// How many there are of kinds that decide nothing.
     others: BTreeMap<String, usize>,
 }
@@ -83,6 +90,7 @@ impl Reader {
         match manifest::objects(text, path, NODES_MAX) {
             Ok(objects) => {
                 for object in objects {
+                    self.selectors.extend(selector(&object.value));
                     if !self.workloads.take(&object.value, name)
                         && let Some(kind) = parsed.take(object, path)
                     {
@@ -126,8 +134,22 @@ impl Reader {
         folder.files = files;
         let known = merge::merged(&folder);
         let unread = unread(&known);
-        Manifests { changes: known.into_values().flatten().collect(), unread, notes }
+        Manifests {
+            changes: known.into_values().flatten().collect(),
+            selectors: self.selectors,
+            unread,
+            notes,
+        }
     }
+}
+
+/// Whom a Service means. What is wrong with one is told where it is read as what it is.
+fn selector(value: &Value) -> Option<ServiceSelector> {
+    let is = |field: &str, text: &str| value.get(field).and_then(Value::as_str) == Some(text);
+    if !is("apiVersion", "v1") || !is("kind", "Service") {
+        return None;
+    }
+    Service::deserialize(value).ok().map(|object| service_selector(&object))
 }
 
 /// Objects of which nothing is in force.

@@ -1,0 +1,120 @@
+//! Connections that are tried, and where nf_conntrack says that they were led.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketType, bind, connect as connect_to, getsockname, socket};
+
+/// An answer that has not come by then does not come: they come within a millisecond.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// What is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A connection, which is answered when it is accepted.
+    Tcp,
+    /// A datagram to `agnhost netexec`, which answers it.
+    Udp,
+}
+
+/// One connection that was tried.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Port of the client.
+    pub port: u16,
+    /// Somebody answered.
+    pub is_answered: bool,
+}
+
+/// Tries `count` connections at once from this address to that one, on the network of this thread.
+pub fn ask(from: IpAddr, to: SocketAddr, transport: Transport, count: usize) -> io::Result<Vec<Attempt>> {
+    thread::scope(|scope| {
+        let one = || match transport {
+            Transport::Tcp => try_tcp(from, to),
+            Transport::Udp => try_udp(from, to),
+        };
+        let all: Vec<_> = (0..count).map(|_| scope.spawn(one)).collect();
+        let results =
+            all.into_iter().map(|attempt| attempt.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        results.collect()
+    })
+}
+
+/// Connects from this address; an error when nobody answers.
+pub fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let (stream, _, connected) = begin(from, to)?;
+    connected.map(|()| stream)
+}
+
+fn try_tcp(from: IpAddr, to: SocketAddr) -> io::Result<Attempt> {
+    let (mut stream, port, connected) = begin(from, to)?;
+    let is_answered = connected.is_ok();
+    if is_answered {
+        // The other side is a program that ends connections in order.
+        stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let _ = stream.read(&mut [0; 512]);
+    }
+    Ok(Attempt { port, is_answered })
+}
+
+/// A socket, its port, and how its connection went.
+fn begin(from: IpAddr, to: SocketAddr) -> io::Result<(TcpStream, u16, io::Result<()>)> {
+    let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::new(from, 0))?;
+    let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    let connected = connect_to(&socket, &to).map_err(io::Error::from);
+    Ok((socket.into(), port, connected))
+}
+
+fn try_udp(from: IpAddr, to: SocketAddr) -> io::Result<Attempt> {
+    let socket = UdpSocket::bind((from, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(to)?;
+    let port = socket.local_addr()?.port();
+    let answer = socket.send(b"hostname").and_then(|_| socket.recv(&mut [0; 512]));
+    Ok(Attempt { port, is_answered: answer.is_ok() })
+}
+
+impl Attempt {
+    /// The backend, according to the text of `/proc/net/nf_conntrack`: who is to answer.
+    #[must_use]
+    pub fn chosen(&self, table: &str, to: SocketAddr, transport: Transport) -> Option<SocketAddr> {
+        let name = match transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        table.lines().filter(|line| line.split_whitespace().nth(2) == Some(name)).find_map(|line| {
+            let all = |key: &str| -> Vec<&str> {
+                line.split_whitespace().filter_map(|word| word.strip_prefix(key)).collect()
+            };
+            let [_, answers] = all("src=").try_into().ok()?;
+            let [from, answers_port] = all("sport=").try_into().ok()?;
+            let asked =
+                SocketAddr::new(all("dst=").first()?.parse().ok()?, all("dport=").first()?.parse().ok()?);
+            let is_it = from.parse() == Ok(self.port) && asked == to;
+            is_it.then_some(SocketAddr::new(answers.parse().ok()?, answers_port.parse().ok()?))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backend_is_who_answers() {
+        let table = "ipv4     2 tcp      6 118 SYN_SENT src=10.0.0.2 dst=10.96.0.9 sport=4711 dport=80 [UNREPLIED] \
+                     src=10.0.0.3 dst=10.0.0.2 sport=8080 dport=4711 mark=0 zone=0 use=2\n";
+        let to: SocketAddr = "10.96.0.9:80".parse().expect("an address");
+        let attempt = Attempt { port: 4711, is_answered: false };
+        assert_eq!(attempt.chosen(table, to, Transport::Tcp), "10.0.0.3:8080".parse().ok());
+        assert_eq!(attempt.chosen(table, to, Transport::Udp), None);
+        assert_eq!(Attempt { port: 4712, ..attempt }.chosen(table, to, Transport::Tcp), None);
+    }
+}

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 /// How long something may take that has no promise. Machines are shared.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Attempts where kube-proxy chooses between backends: none of two is left out but once in 2^39.
+/// Attempts at once where kube-proxy chooses between backends; there are more until it has chosen each.
 const ATTEMPTS: usize = 40;
 /// Port of the echo outside the cluster, and of that in the network of the first allowed pod.
 const ECHO: u16 = 7;
@@ -143,8 +143,8 @@ impl Scene {
             let endpoints = answer["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
             endpoints.iter().any(|e| e["pod"]["name"] == "client" && e["egress"]["isolated"] == true)
         });
-        for (index, address) in OUTSIDE.iter().enumerate() {
-            scene.echo(OUTSIDE[index].parse().expect(address));
+        for address in OUTSIDE {
+            scene.echo(address.parse().expect("an address"));
         }
         scene.echo(scene.pod("good")[0]);
         // So that an attempt ends long after its last SYN, which may be led elsewhere than the first.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes this machine able to build and test the tree: `setup.sh build`, for a cluster `setup.sh cluster`, for virtual
-# machines with other kernels `setup.sh kernels`, and for those of arm64 `setup.sh arm64`.
+# machines with other kernels `setup.sh kernels`, for those of arm64 `setup.sh arm64`, and to measure `setup.sh bench`.
 # Does nothing, in less than a second, when everything is there. Installs Debian packages, which needs root;
 # without root it says which are missing.
 set -euo pipefail
@@ -16,6 +16,7 @@ if [ "${1:-build}" = cluster ]; then
     folders+=(/usr/lib/cni/bridge:containernetworking-plugins)
 fi
 case ${1:-build} in
+    bench) tools+=(nft:nftables iptables:iptables ipset:ipset) ;;
     kernels) tools+=(qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils) ;;
     arm64)
         tools+=(qemu-system-aarch64:qemu-system-arm cpio:cpio depmod:kmod xz:xz-utils)

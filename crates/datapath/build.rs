@@ -9,6 +9,8 @@ use std::process::Command;
 use std::{env, fs};
 
 const OBJECT: &str = "cellwall";
+/// What `cellwall-bench` measures against. Not part of this crate: its path is told to those who depend on it.
+const FLOORS: &str = "floors";
 const HOW: &str = "run scripts/bpf-tools.sh once (about a minute), or set BPF_OBJECT_DIR";
 
 struct Tools {
@@ -107,12 +109,13 @@ fn build(root: &Path, out: &Path, tools: &Tools) -> Result<(), String> {
         Ok(_) => return Err(format!("building ebpf/ failed, see above; if it is about the tools: {HOW}")),
         Err(error) => return Err(format!("cargo cannot be started: {error}")),
     }
-    copy(&target.join("bpfel-unknown-none/release"), out)
+    copy(&target.join("bpfel-unknown-none/release"), OBJECT, out)?;
+    copy(&target.join("bpfel-unknown-none/release"), FLOORS, out)
 }
 
-fn copy(from: &Path, out: &Path) -> Result<(), String> {
-    let from = from.join(OBJECT);
-    fs::copy(&from, out.join(OBJECT)).map(|_| ()).map_err(|e| format!("{}: {e}", from.display()))
+fn copy(from: &Path, name: &str, out: &Path) -> Result<(), String> {
+    let from = from.join(name);
+    fs::copy(&from, out.join(name)).map(|_| ()).map_err(|e| format!("{}: {e}", from.display()))
 }
 
 fn main() {
@@ -135,11 +138,13 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     println!("cargo::rerun-if-changed={}", prepared.display());
+    println!("cargo::metadata=FLOORS={}", out.join(FLOORS).display());
+    println!("cargo::metadata=OBJECT={}", out.join(OBJECT).display());
 
     let result = match env::var_os("BPF_OBJECT_DIR") {
         Some(folder) => {
             println!("cargo::rerun-if-changed={}", Path::new(&folder).join(OBJECT).display());
-            copy(Path::new(&folder), &out)
+            copy(Path::new(&folder), OBJECT, &out)
         }
         None => match Tools::prepared(&prepared).or_else(Tools::on_path) {
             Some(tools) => build(&root, &out, &tools),

@@ -5,13 +5,16 @@ use crate::tree::{File, Tree};
 /// A library, as a dependency and as it is written in code, and the crates that may name it.
 const OWNERS: [(&str, &str, &[&str]); 4] = [
     ("k8s-openapi", "k8s_openapi", &["kube", "oracle", "e2e"]),
-    ("aya", "aya", &["datapath"]),
+    ("aya", "aya", &["datapath", "bench"]),
     ("tonic", "tonic", &["api"]),
     ("prost", "prost", &["api"]),
 ];
 /// Crates for tests, and the crates that may stand on them.
-const FOR_TESTS: [(&str, &[&str]); 3] =
-    [("cellwall-oracle", &["testkit", "e2e"]), ("cellwall-testkit", &["e2e"]), ("cellwall-agent", &[])];
+const FOR_TESTS: [(&str, &[&str]); 3] = [
+    ("cellwall-oracle", &["testkit", "e2e"]),
+    ("cellwall-testkit", &["bench", "e2e"]),
+    ("cellwall-agent", &[]),
+];
 const NO_STD: [&str; 3] = ["abi", "policy", "verdict"];
 
 pub(crate) fn check(tree: &Tree) -> Vec<String> {

@@ -11,7 +11,9 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     let mut targets = BTreeSet::new();
     for (number, line) in rules {
-        let Some((target, rest)) = line.split_once(':') else { continue };
+        let Some((target, rest)) = line.split_once(':').filter(|(target, _)| !target.contains('=')) else {
+            continue;
+        };
         targets.insert(target);
         if !rest.contains("## ") {
             found.push(format!("Makefile:{number}: {target} does not say what it does"));

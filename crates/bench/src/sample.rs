@@ -1,0 +1,132 @@
+//! Samples of several programs, taken in turns, and what is made of them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::drive::Drive;
+use crate::driver::{Program, Template};
+use crate::rig::{Rig, Target};
+
+/// Verdicts of programs.
+pub(crate) const NEXT: i32 = -1;
+pub(crate) const SHOT: i32 = 2;
+
+/// Packets of a run that each add a connection or an event: fewer than a pod may add in a tick, or than the ring
+/// takes, since a write into a full one is cheaper.
+const AT_ONCE: u32 = 4000;
+/// Packets that are looked at one by one after a case.
+const CHECKED: u32 = 64;
+
+/// What has to be done before every sample, so that its packets meet what the first ones met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Nothing: the packets change nothing.
+    Nothing,
+    /// Unanswered connections are forgotten; the packets add new ones.
+    Forget,
+    /// Events are taken.
+    Drain,
+}
+
+/// A case: a series of packets, and the programs that it is sent through.
+pub(crate) struct Case<'a> {
+    pub(crate) target: Target,
+    pub(crate) template: &'a Template,
+    pub(crate) drive: Drive,
+    /// Packets of a sample.
+    pub(crate) packets: u32,
+    pub(crate) before: Before,
+    pub(crate) verdict: i32,
+    pub(crate) programs: Vec<Program>,
+}
+
+/// Nanoseconds a packet, the empty program's taken off.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Cost {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+}
+
+impl Case<'_> {
+    /// Takes `rounds` samples of every program, in turns, and takes the empty program's off.
+    pub(crate) fn measure(&self, rig: &mut Rig, rounds: usize) -> Result<BTreeMap<Program, Cost>> {
+        let programs = || std::iter::once(Program::Empty).chain(self.programs.iter().copied());
+        let mut samples: BTreeMap<Program, Vec<f64>> = BTreeMap::new();
+        for round in 0..=rounds {
+            for program in programs() {
+                let sample = self.sample(rig, program)?;
+                // The first round warms up.
+                if round > 0 {
+                    samples.entry(program).or_default().push(sample);
+                }
+            }
+        }
+        // A floor does the work of a verdict, and gives none.
+        self.check(rig, self.programs[0])?;
+        let costs: BTreeMap<Program, Cost> =
+            samples.into_iter().map(|(program, mut samples)| (program, cost(&mut samples))).collect();
+        let empty = costs[&Program::Empty];
+        let net = |cost: Cost| Cost { min: cost.min - empty.min, median: cost.median - empty.median };
+        Ok(costs.into_iter().filter(|(p, _)| *p != Program::Empty).map(|(p, c)| (p, net(c))).collect())
+    }
+
+    /// One sample: nanoseconds a packet.
+    fn sample(&self, rig: &mut Rig, program: Program) -> Result<f64> {
+        self.prepare(rig, program)?;
+        rig.driver.set(&Drive { program: program.index(), ..self.drive })?;
+        let at_once = if self.before == Before::Nothing { self.packets } else { AT_ONCE };
+        let (mut left, mut took) = (self.packets, std::time::Duration::ZERO);
+        while left > 0 {
+            let packets = left.min(at_once);
+            match self.before {
+                Before::Nothing => {}
+                Before::Forget => rig.refill(self.target)?,
+                Before::Drain => _ = rig.drain(),
+            }
+            took += rig.driver.run(self.template, packets)?.0;
+            left -= packets;
+        }
+        Ok(took.as_secs_f64() * 1e9 / f64::from(self.packets))
+    }
+
+    pub(crate) fn prepare(&self, rig: &mut Rig, program: Program) -> Result<()> {
+        match self.before {
+            Before::Nothing => {}
+            Before::Forget if program == Program::Empty => {}
+            Before::Forget if program == Program::FirstLru => {
+                rig.driver.forget_first()?;
+            }
+            Before::Forget => {
+                rig.forget_pending(self.template.is_v6)?;
+            }
+            Before::Drain => {
+                rig.drain();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends some packets one by one: each must be told what the case is about.
+    fn check(&self, rig: &mut Rig, program: Program) -> Result<()> {
+        self.prepare(rig, program)?;
+        rig.driver.set(&Drive { program: program.index(), ..self.drive })?;
+        for packet in 0..CHECKED {
+            let verdict = rig.driver.run(self.template, 1)?.1;
+            ensure!(
+                verdict == self.verdict,
+                "packet {packet} through {} was told {verdict}, expected {}: {:?}",
+                program.name(),
+                self.verdict,
+                self.drive
+            );
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn cost(samples: &mut [f64]) -> Cost {
+    samples.sort_by(f64::total_cmp);
+    Cost { min: samples[0], median: samples[samples.len() / 2] }
+}

@@ -78,22 +78,22 @@ fn now() -> u32 {
     (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
 }
 
-/// Takes one token of the pod in `slot`; false when it has none left in this tick. Two CPUs may take the same
-/// one: the bound is a bound on what a flood can take, not an exact count.
+/// Spends one token of the pod in `slot` on `add`; false when it has none left in this tick, or nothing was added and the
+/// token is there still. Two CPUs may spend the same one: the bound is a bound on what a flood can take, not an exact
+/// count.
 #[inline(always)]
-fn take_token(slot: u32) -> bool {
+fn spend_token(slot: u32, now: u32, add: impl FnOnce() -> bool) -> bool {
     let Some(bucket) = BUCKETS.get_ptr_mut(slot) else { return false };
     // SAFETY: the pointer is to a live array element; races are benign, see above.
     unsafe {
-        let now = now();
         if (*bucket).refilled != now {
             (*bucket).refilled = now;
             (*bucket).tokens = Bucket::PER_TICK;
         }
-        if (*bucket).tokens == 0 {
+        if (*bucket).tokens == 0 || !add() {
             return false;
         }
-        (*bucket).tokens -= 1;
+        (*bucket).tokens = (*bucket).tokens.saturating_sub(1);
     }
     true
 }
@@ -186,10 +186,8 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) {
-                if take_token(slot) {
-                    let _ = $pending.insert(key, conn, 0);
-                }
+            fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
+                spend_token(slot, conn.created, || $pending.insert(key, conn, u64::from(BPF_NOEXIST)).is_ok())
             }
 
             #[inline(always)]

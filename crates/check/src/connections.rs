@@ -48,13 +48,15 @@ impl<F: Family> Connections<F> {
         true
     }
 
-    pub(crate) fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) {
+    pub(crate) fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool {
         let mut tokens = self.tokens.borrow_mut();
         let left = tokens.entry(slot).or_insert(Bucket::PER_TICK);
-        if *left > 0 {
-            *left -= 1;
-            self.pending.put(*key, *conn);
+        if *left == 0 || self.pending.get(key).is_some() {
+            return false;
         }
+        *left -= 1;
+        self.pending.put(*key, *conn);
+        true
     }
 
     pub(crate) fn remove(&self, key: &F::FlowKey) {

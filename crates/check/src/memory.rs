@@ -226,8 +226,8 @@ macro_rules! tables {
                 self.$connections.insert_flow(key, conn)
             }
 
-            fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) {
-                self.$connections.insert_pending(key, conn, slot);
+            fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
+                self.$connections.insert_pending(key, conn, slot)
             }
 
             fn remove(&self, key: &$flow_key) {

@@ -288,8 +288,8 @@ macro_rules! tables {
                 Tables::<$family>::insert_flow(&self.memory, key, conn)
             }
 
-            fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) {
-                Tables::<$family>::insert_pending(&self.memory, key, conn, slot);
+            fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
+                Tables::<$family>::insert_pending(&self.memory, key, conn, slot)
             }
 
             fn remove(&self, key: &$flow_key) {

@@ -72,7 +72,7 @@ fn is_from_opener(conn: &Conn, hook: &Hook) -> bool {
 
 /// A SYN that opens: without ACK, and without flags that contradict it. Or an INIT of SCTP.
 #[inline(always)]
-fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
+pub(crate) fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
     match headers.protocol {
         TCP => headers.flags & (SYN | ACK | RST | FIN) == SYN,
         SCTP => headers.flags == INIT && !planted("an-init-is-an-answer"),
@@ -140,35 +140,14 @@ fn is_over(conn: &Conn, protocol: u8, is_pending: bool, now: u32) -> bool {
     now.wrapping_sub(conn.seen) > limit
 }
 
-/// A packet that may belong to a connection. [`Reason::NoConnection`] when [`open`] must decide, with `deferred` when
-/// the tuple has an entry: one function after the other takes less of the stack than one in the other.
+/// A packet that may belong to a connection and opens none. [`Reason::NoConnection`] when [`open`] must decide: one
+/// function after the other takes less of the stack than one in the other.
 #[inline(never)]
 pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let Case { tables, hook, headers, record, .. } = *case;
     let key = key(hook, headers);
-    let mut is_pending = false;
-    let mut found = tables.flow(&key);
-    if found.is_none() {
-        is_pending = true;
-        found = tables.pending(&key);
-    }
-    if found.is_none() {
-        // Between two looks an entry may have moved from one table to the other.
-        is_pending = false;
-        found = tables.flow(&key);
-    }
     let now = tables.now();
-    if let Some(conn) = &found
-        && is_over(conn, headers.protocol, is_pending, now)
-    {
-        tables.remove(&key);
-        found = None;
-    }
-    let is_opening = is_opening(headers);
-    let Some(conn) = found else { return Verdict::new(Reason::NoConnection) };
-    if is_opening && !planted("reply-entry-admits-a-syn") {
-        return Verdict { deferred: true, ..Verdict::new(Reason::NoConnection) };
-    }
+    let Some((conn, is_pending)) = find(case, &key, now) else { return Verdict::new(Reason::NoConnection) };
     if conn.revision < record.since
         && !planted("since-ignored")
         && let Some(revoked) = judge_again(case, conn)
@@ -192,6 +171,35 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     }
     stamp_if(case, conn.flags & CONN_STAMPED != 0, conn.flags);
     Verdict::by_rule(Reason::Established, conn.rule)
+}
+
+/// The live connection of a packet, and whether it is unanswered. One that is over is removed.
+///
+/// One that is being answered is added to FLOWS before it leaves PENDING, so that looking into PENDING and then into
+/// FLOWS misses none.
+#[inline(always)]
+fn find<'a, F: Parse, P: Packet, T: Tables<F>>(
+    case: &Case<'a, F, P, T>,
+    key: &F::FlowKey,
+    now: u32,
+) -> Option<(&'a mut Conn, bool)> {
+    let Case { tables, headers, .. } = *case;
+    let mut is_pending = false;
+    let mut found = if case.is_unanswered { None } else { tables.flow(key) };
+    if found.is_none() {
+        is_pending = true;
+        found = tables.pending(key);
+    }
+    if found.is_none() {
+        is_pending = false;
+        found = tables.flow(key);
+    }
+    let conn = found?;
+    if is_over(conn, headers.protocol, is_pending, now) {
+        tables.remove(key);
+        return None;
+    }
+    Some((conn, is_pending))
 }
 
 /// Stamps a packet out of the pod, where that is asked for.
@@ -339,52 +347,91 @@ fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Ver
     ask(case, case.hook.direction())
 }
 
-/// A SYN or INIT on the tuple of a known connection, which was judged as new. Denied, it does not touch the entry.
+/// A packet that opens a connection, or belongs to none.
 #[inline(never)]
-fn open_again<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdict: Verdict) -> Verdict {
-    let key = key(case.hook, case.headers);
-    // One that went meanwhile is made by the next packet.
-    let Some(conn) = case.tables.flow(&key).or_else(|| case.tables.pending(&key)) else { return verdict };
-    if planted("a-port-rests-after-use") && conn.state & CONN_CLOSING != 0 {
-        return Verdict::new(Reason::NoConnection);
-    }
-    if planted("own-node-by-address") && conn.flags & CONN_OWN_NODE != 0 {
-        verdict = Verdict::new(Reason::OwnNode);
-    }
-    if verdict.reason.is_drop() && case.record.flags & ENDPOINT_AUDIT == 0 {
-        return verdict;
-    }
-    let deferred = if verdict.deferred { CONN_DEFERRED } else { 0 };
-    if is_from_opener(conn, case.hook) && conn.state & CONN_CLOSING == 0 {
-        // The same SYN once more.
-        conn.revision = case.hook.live.0;
-        conn.seen = case.tables.now();
-        conn.flags |= deferred;
-        set_stamped(case, conn, false);
-        count(conn, case.hook.direction(), case.packet.length());
-    } else {
-        fill(case, &verdict, case.hook.direction(), deferred, conn);
-    }
-    stamp_if(case, conn.flags & CONN_STAMPED != 0, conn.flags);
-    verdict
-}
-
-/// A packet that opens a connection, or belongs to none; `is_known`: its tuple has an entry.
-#[inline(never)]
-pub(crate) fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, is_known: bool) -> Verdict {
+pub(crate) fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let verdict = judge_new(case).forgotten(case.packet);
-    if is_known {
-        return open_again(case, verdict);
+    if is_opening(case.headers) {
+        return begin(case, verdict);
     }
     let is_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
-    let is_midflow = case.headers.protocol == TCP && !is_opening(case.headers) && !is_exempt;
+    let is_midflow = case.headers.protocol == TCP && !is_exempt;
     let reversed =
         if is_midflow { ask_reversed(case).forgotten(case.packet) } else { Verdict::new(Reason::Allowed) };
     enter(case, verdict, reversed)
 }
 
-/// Makes the entry that a first packet leaves. `reversed` is the verdict on the other direction, for TCP that opens
-/// nothing.
+/// A SYN or INIT that was judged as new, whatever is known of its tuple, and before that is looked up. Denied, it
+/// touches no entry.
+#[inline(never)]
+fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdict: Verdict) -> Verdict {
+    let Case { tables, hook, headers, record, .. } = *case;
+    let now = tables.now();
+    if planted("own-node-by-address")
+        && find(case, &key(hook, headers), now).is_some_and(|(conn, _)| conn.flags & CONN_OWN_NODE != 0)
+    {
+        verdict = Verdict::new(Reason::OwnNode);
+    }
+    if verdict.reason.is_drop() && record.flags & ENDPOINT_AUDIT == 0 {
+        return verdict;
+    }
+    let key = key(hook, headers);
+    let deferred = if verdict.deferred { CONN_DEFERRED } else { 0 };
+    let mut conn = Conn::default();
+    fill(case, &verdict, (hook.direction(), deferred), now, &mut conn);
+    let mut known = tables.flow(&key);
+    if known.as_ref().is_some_and(|known| is_over(known, headers.protocol, false, now)) {
+        tables.remove(&key);
+        known = None;
+    }
+    let mut has_ended = false;
+    if known.is_none() && is_tracked(headers) && !tables.insert_pending(&key, &conn, case.slot) {
+        known = tables.pending(&key);
+        has_ended = known.as_ref().is_some_and(|known| is_over(known, headers.protocol, true, now));
+    }
+    let mut flags = conn.flags;
+    if let Some(known) = known {
+        if planted("a-port-rests-after-use") && known.state & CONN_CLOSING != 0 {
+            return Verdict::new(Reason::NoConnection);
+        }
+        again(case, known, &conn, has_ended);
+        flags = known.flags;
+    }
+    stamp_if(case, flags & CONN_STAMPED != 0, flags);
+    verdict
+}
+
+/// What opens a connection and is allowed, on the tuple of a known one.
+#[inline(always)]
+fn again<F: Family, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    known: &mut Conn,
+    new: &Conn,
+    has_ended: bool,
+) {
+    if is_from_opener(known, case.hook) && known.state & CONN_CLOSING == 0 && !has_ended {
+        // The same SYN once more.
+        known.revision = new.revision;
+        known.seen = new.seen;
+        known.flags |= new.flags & CONN_DEFERRED;
+        set_stamped(case, known, false);
+        count(known, case.hook.direction(), case.packet.length());
+    } else {
+        known.revision = new.revision;
+        known.packets = new.packets;
+        known.bytes = new.bytes;
+        known.seen = new.seen;
+        known.created = new.created;
+        known.handshake_us = new.handshake_us;
+        known.rule = new.rule;
+        known.mac = new.mac;
+        known.state = 0;
+        known.flags = new.flags;
+    }
+}
+
+/// Makes the entry that a first packet leaves which opens nothing. `reversed` is the verdict on the other direction, for
+/// TCP.
 #[inline(never)]
 fn enter<F: Parse, P: Packet, T: Tables<F>>(
     case: &Case<'_, F, P, T>,
@@ -396,7 +443,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
     let mut opener = hook.direction();
     let mut tracked = is_tracked(headers);
     let was_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
-    if headers.protocol == TCP && !is_opening(headers) && !was_exempt {
+    if headers.protocol == TCP && !was_exempt {
         flags |= CONN_MIDFLOW;
         let continues = headers.flags & (ACK | SYN | RST) == ACK;
         if verdict.reason.is_drop() || !continues {
@@ -419,7 +466,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
     if !verdict.reason.is_drop() || record.flags & ENDPOINT_AUDIT != 0 {
         if tracked {
             let mut conn = Conn::default();
-            fill(case, &verdict, opener, flags, &mut conn);
+            fill(case, &verdict, (opener, flags), tables.now(), &mut conn);
             tables.insert_pending(&key(hook, headers), &conn, case.slot);
         }
         // Also what leaves no entry.
@@ -447,12 +494,11 @@ fn is_tracked<F: Family>(headers: &Headers<F>) -> bool {
 fn fill<F: Parse, P: Packet, T: Tables<F>>(
     case: &Case<'_, F, P, T>,
     verdict: &Verdict,
-    opener: Direction,
-    flags: u8,
+    (opener, flags): (Direction, u8),
+    now: u32,
     conn: &mut Conn,
 ) {
     let Case { packet, tables, hook, headers, record, .. } = *case;
-    let now = tables.now();
     let is_handshake = headers.protocol == TCP && flags & CONN_MIDFLOW == 0;
     let opened_by = match (opener, verdict.reason) {
         (Direction::Egress, Reason::OwnPod) => CONN_OPENED_BY_POD | CONN_SELF,
@@ -462,17 +508,21 @@ fn fill<F: Parse, P: Packet, T: Tables<F>>(
         (Direction::Ingress, _) => 0,
     };
     conn.revision = hook.live.0;
-    conn.packets = [0; 2];
-    conn.bytes = [0; 2];
+    // Neither zeroes nor the Ethernet address as a whole: the compiler makes calls of those, to loops over bytes.
+    let into = u64::from(matches!(hook.direction(), Direction::Ingress));
+    let length = u64::from(packet.length());
+    conn.packets = [into, 1 - into];
+    conn.bytes = [length * into, length * (1 - into)];
     conn.seen = now;
     conn.created = now;
     conn.handshake_us = if is_handshake { tables.now_us() } else { 0 };
     conn.rule = verdict.rule;
-    conn.mac = record.mac;
+    conn.mac.0[0] = record.mac.0[0];
+    conn.mac.0[1] = record.mac.0[1];
+    conn.mac.0[2] = record.mac.0[2];
     conn.state = 0;
     conn.flags = flags | opened_by | if verdict.reason.is_drop() { CONN_AUDIT } else { 0 };
     set_stamped(case, conn, false);
-    count(conn, hook.direction(), packet.length());
 }
 
 /// True when `quoted`, which this pod sent or was sent, belongs to a live connection.

@@ -72,6 +72,8 @@ pub(crate) struct Case<'a, F: Family, P, T> {
     pub(crate) headers: &'a Headers<F>,
     pub(crate) record: &'a EndpointRecord,
     pub(crate) slot: u32,
+    /// The established path has asked, and the connection is not among those that were answered.
+    pub(crate) is_unanswered: bool,
 }
 
 impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
@@ -138,15 +140,20 @@ pub fn process<P: Packet, T: Tables<V4> + Tables<V6>>(
 /// own, called one after the other, so that the kernel's 512 bytes of stack never hold two of them.
 #[inline(always)]
 fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) -> Verdict {
+    let mut is_unanswered = false;
     let headers = if let Some(headers) = F::simple(packet) {
-        let key = conn::key(hook, &headers);
-        if let Some(found) = tables.flow(&key)
-            && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
-            && (found.flags & CONN_STAMPED == 0
-                || matches!(hook.direction(), Direction::Ingress)
-                || stage::stamp_established::<F, P, T>(packet, tables, hook, found.flags))
-        {
-            return Verdict::by_rule(Reason::Established, found.rule);
+        // What opens a connection is judged whatever is known of it.
+        if !conn::is_opening(&headers) {
+            let found = tables.flow(&conn::key(hook, &headers));
+            is_unanswered = found.is_none();
+            if let Some(found) = found
+                && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
+                && (found.flags & CONN_STAMPED == 0
+                    || matches!(hook.direction(), Direction::Ingress)
+                    || stage::stamp_established::<F, P, T>(packet, tables, hook, found.flags))
+            {
+                return Verdict::by_rule(Reason::Established, found.rule);
+            }
         }
         headers
     } else {
@@ -158,16 +165,19 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) ->
         headers
     };
     let Some((slot, record)) = endpoint::<F, T>(tables, hook) else { return unidentified(tables.strict()) };
-    let case = Case { packet, tables, hook, headers: &headers, record, slot };
+    let case = Case { packet, tables, hook, headers: &headers, record, slot, is_unanswered };
     let mut verdict = admit(&case);
     if verdict.reason == Reason::Allowed {
         verdict = match () {
             () if matches!(headers.part, Part::Later) => fragment::later(&case),
             () if icmp::is_error(&headers) => icmp::error(&case),
+            () if conn::is_opening(&headers) && !planted("reply-entry-admits-a-syn") => {
+                Verdict::new(Reason::NoConnection)
+            }
             () => conn::track(&case),
         };
         if verdict.reason == Reason::NoConnection {
-            verdict = conn::open(&case, verdict.deferred);
+            verdict = conn::open(&case);
         }
         if matches!(headers.part, Part::First) {
             fragment::remember(&case, verdict);
@@ -252,11 +262,13 @@ pub(crate) const fn audited(record: &EndpointRecord, verdict: Verdict) -> Verdic
 #[inline(never)]
 fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let Case { packet, hook, headers, record, .. } = *case;
-    let Some(frame) = packet.read::<Ethernet>(0) else { return Verdict::new(Reason::Truncated) };
+    // Linear but for a handful of packets, and a helper costs as much as a lookup.
+    let frame = packet.direct::<Ethernet, 0>().copied().or_else(|| packet.read(0));
+    let Some(frame) = frame else { return Verdict::new(Reason::Truncated) };
     let reason = if F::V6 && headers.protocol == ICMPV6 { neighbour::discovery(case, &frame) } else { None }
         .or_else(|| misplaced(hook, record, &frame, headers));
     let end = if planted("ports-behind-the-end") { headers.transport } else { headers.transport_end() };
-    let is_whole = F::lengths_hold(packet, end);
+    let is_whole = headers.lengths_hold(packet, end);
     if let Some(reason) = reason {
         let is_heard = is_whole || reason != Reason::Neighbour;
         return Verdict::new(if is_heard { reason } else { Reason::Malformed });

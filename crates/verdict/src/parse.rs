@@ -49,6 +49,8 @@ pub struct Headers<F: Family> {
     pub id: u32,
     /// Offset of the transport header from the start of the frame.
     pub transport: u32,
+    /// Where the packet ends by its own account, from the start of the frame.
+    pub end: u32,
 }
 
 impl<F: Family> Headers<F> {
@@ -70,6 +72,14 @@ impl<F: Family> Headers<F> {
         };
         self.transport + length
     }
+
+    /// The packet ends within the frame by its own account, and not before `end`, the offset behind what was read of
+    /// it. Checked where state is made, not on every packet: whom a lying length misleads is the receiver, and it
+    /// drops such a packet.
+    #[inline(always)]
+    pub fn lengths_hold<P: Packet>(&self, packet: &P, end: u32) -> bool {
+        packet.is_segmented() || (self.end <= packet.length() && self.end >= end)
+    }
 }
 
 /// A family whose headers can be read.
@@ -85,10 +95,6 @@ pub trait Parse: Family {
     fn quoted<P: Packet>(packet: &P, offset: u32) -> Option<Headers<Self>>;
     /// Source and destination of a packet whose other headers may not be readable.
     fn addresses<P: Packet>(packet: &P) -> Option<(Self::Addr, Self::Addr)>;
-    /// The packet ends within the frame by its own account, and not before `end`, the offset behind what was read of
-    /// it. Checked where state is made, not on every packet: whom a lying length misleads is the receiver, and it
-    /// drops such a packet.
-    fn lengths_hold<P: Packet>(packet: &P, end: u32) -> bool;
     /// An address that no packet on a wire may come from or go to (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2, 2.5.3 and
     /// 2.5.5: a socket takes IPv4 within IPv6 for IPv4).
     fn is_martian(address: Self::Addr) -> bool;
@@ -138,6 +144,7 @@ impl Parse for V4 {
             part: Part::Whole,
             id: 0,
             transport: NETWORK + 20,
+            end: NETWORK + u32::from(ip.total_length.get()),
         })
     }
 
@@ -165,6 +172,7 @@ impl Parse for V4 {
             part: part(offset, more),
             id: u32::from(ip.id.get()),
             transport: NETWORK + header,
+            end: NETWORK + u32::from(ip.total_length.get()),
         };
         finish(packet, &mut headers, offset)?;
         Ok(headers)
@@ -183,13 +191,6 @@ impl Parse for V4 {
     #[inline(always)]
     fn addresses<P: Packet>(packet: &P) -> Option<(Be32, Be32)> {
         packet.read::<Ipv4>(NETWORK).map(|ip| (ip.source, ip.destination))
-    }
-
-    #[inline(always)]
-    fn lengths_hold<P: Packet>(packet: &P, end: u32) -> bool {
-        let Some(ip) = packet.read::<Ipv4>(NETWORK) else { return false };
-        let total = NETWORK + u32::from(ip.total_length.get());
-        packet.is_segmented() || (total <= packet.length() && total >= end)
     }
 
     #[inline(always)]
@@ -264,6 +265,7 @@ impl Parse for V6 {
             part: Part::Whole,
             id: 0,
             transport: NETWORK + 40,
+            end: NETWORK + 40 + u32::from(ip.payload_length.get()),
         })
     }
 
@@ -285,6 +287,7 @@ impl Parse for V6 {
             part: part(chain.fragment_offset, chain.more),
             id: chain.id,
             transport: chain.offset,
+            end: NETWORK + 40 + u32::from(ip.payload_length.get()),
         };
         finish(packet, &mut headers, chain.fragment_offset)?;
         Ok(headers)
@@ -306,13 +309,6 @@ impl Parse for V6 {
     #[inline(always)]
     fn addresses<P: Packet>(packet: &P) -> Option<(Addr6, Addr6)> {
         packet.read::<Ipv6>(NETWORK).map(|ip| (ip.source, ip.destination))
-    }
-
-    #[inline(always)]
-    fn lengths_hold<P: Packet>(packet: &P, end: u32) -> bool {
-        let Some(ip) = packet.read::<Ipv6>(NETWORK) else { return false };
-        let total = NETWORK + 40 + u32::from(ip.payload_length.get());
-        packet.is_segmented() || (total <= packet.length() && total >= end)
     }
 
     #[inline(always)]
@@ -455,6 +451,7 @@ fn quoted<F: Family, P: Packet>(
         part: Part::Whole,
         id: 0,
         transport: offset,
+        end: 0,
     })
 }
 

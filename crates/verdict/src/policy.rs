@@ -1,8 +1,8 @@
 //! What a pod's image says about a remote address and a port.
 
 use cellwall_abi::{
-    ACTION_ALLOW, Be16, Direction, Family, INLINE_INTERVALS, PolicyEntry, PolicyKey, PortKey, RULE_NONE,
-    Reason, planted,
+    ACTION_ALLOW, Be16, CLASS_WORLD, Direction, Family, INLINE_INTERVALS, PolicyEntry, PolicyKey, PortKey,
+    RULE_NONE, Reason, planted,
 };
 
 use crate::Verdict;
@@ -19,6 +19,10 @@ fn entry<'a, F: Family, P: Packet, T: Tables<F>>(
     let Case { tables, hook, record, .. } = *case;
     let bank = if planted("wrong-bank") { hook.live.idle_bank() } else { hook.live.bank() };
     let class = tables.class(address, bank);
+    // The default of an image is what it answers to the world, so there is no row for it.
+    if class == CLASS_WORLD {
+        return &record.default[direction as usize];
+    }
     match tables.policy(&PolicyKey { image: record.image[direction as usize], class }) {
         Some(exception) => exception,
         None => &record.default[direction as usize],

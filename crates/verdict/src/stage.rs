@@ -195,7 +195,7 @@ fn judge<F: Parse, P: Packet, T: Tables<F>>(
         return Verdict::new(Reason::OwnPod);
     }
     let hook = Hook::behind(ifindex, live);
-    let case = Case { packet, tables, hook: &hook, headers, record, slot };
+    let case = Case { packet, tables, hook: &hook, headers, record, slot, is_unanswered: false };
     let mut verdict = match problem {
         _ if case.is_open() => Verdict::new(Reason::NotIsolated),
         Reason::Allowed if matches!(headers.part, Part::Later) => fragment::later(&case),

@@ -80,8 +80,9 @@ pub trait Tables<F: Family> {
     fn pending(&self, key: &F::FlowKey) -> Option<&mut Conn>;
     /// Adds an answered connection; false when the table is full.
     fn insert_flow(&self, key: &F::FlowKey, conn: &Conn) -> bool;
-    /// Adds an unanswered connection, if the pod in `slot` may still add one in this tick.
-    fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32);
+    /// Adds an unanswered connection, if the pod in `slot` may still add one in this tick and it is not there yet; true
+    /// when it was added.
+    fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool;
     /// Removes a connection from both tables.
     fn remove(&self, key: &F::FlowKey);
     /// Removes an unanswered connection.

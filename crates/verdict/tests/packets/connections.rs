@@ -122,6 +122,34 @@ fn a_flood_of_one_pod_is_bounded_and_passes_by_policy() {
 }
 
 #[test]
+fn the_same_syn_once_more_takes_nothing_from_others() {
+    for world in World::both() {
+        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
+        for _ in 0..=Bucket::PER_TICK {
+            assert_eq!(world.open(&flow).reason, Reason::Allowed);
+        }
+        world.open(&world.friend(Direction::Ingress, Protocol::TCP, 90));
+        assert_eq!(world.connections(), (0, 2));
+    }
+}
+
+#[test]
+fn a_tuple_that_is_used_again_is_unanswered_again() {
+    for mut world in World::both() {
+        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
+        world.connect(&flow);
+        world.segment(&flow, false, RST);
+        world.memory.tick += 11;
+        assert_eq!(world.connections(), (1, 0));
+        assert_eq!(world.open(&flow).reason, Reason::Allowed);
+        assert_eq!(world.connections(), (0, 1), "a flood of one pod must not get among the answered");
+        world.memory.tick += 57;
+        assert_eq!(world.open(&flow).reason, Reason::Allowed);
+        assert_eq!(world.answer(&flow).reason, Reason::Established, "as if there had been none before");
+    }
+}
+
+#[test]
 fn a_full_table_drops_nothing() {
     for world in World::both() {
         world.memory.four.full.set(true);

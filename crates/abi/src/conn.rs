@@ -106,7 +106,8 @@ pub const CONN_STAMPED: u8 = 128;
 
 /// A connection of one pod.
 ///
-/// One 64-byte cache line. `revision` equal to the live word means that the verdict stands and no policy is read.
+/// 56 bytes: with the key of IPv4 and what the kernel keeps of a row, 128, which is two cache lines, where 64 would be
+/// three. `revision` equal to the live word means that the verdict stands and no policy is read.
 /// Else the pod's record decides: at or after its `since`, the entry is stamped with the live revision and the
 /// verdict stands; before it, policy is asked again in the opener's direction.
 ///
@@ -118,10 +119,10 @@ pub const CONN_STAMPED: u8 = 128;
 pub struct Conn {
     /// Revision in which the verdict was last known to hold.
     pub revision: u64,
-    /// Packets into the pod, and out of it.
-    pub packets: [u64; 2],
     /// Bytes of whole frames into the pod, and out of it.
     pub bytes: [u64; 2],
+    /// Packets into the pod, and out of it, modulo 2^32.
+    pub packets: [u32; 2],
     /// Tick of the last packet that keeps the entry alive: any of TCP, the opener's of everything else.
     pub seen: u32,
     /// Tick of the first packet.

@@ -36,7 +36,7 @@ fn the_layout_is_what_is_written_down() {
         PortValue { rule, action, pad }
         FlowKey4 { ifindex, local, remote, local_port, remote_port, protocol, pad }
         FlowKey6 { ifindex, local, remote, local_port, remote_port, protocol, pad }
-        Conn { revision, packets, bytes, seen, created, handshake_us, rule, mac, state, flags }
+        Conn { revision, bytes, packets, seen, created, handshake_us, rule, mac, state, flags }
         ChosenKey4 { ifindex, address, port, protocol, pad }
         ChosenKey6 { ifindex, address, port, protocol, pad }
         Chosen { revision, rule, pad }

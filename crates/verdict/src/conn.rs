@@ -121,7 +121,7 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
 
 #[inline(always)]
 fn count(conn: &mut Conn, direction: Direction, length: u32) {
-    conn.packets[direction as usize] += 1;
+    conn.packets[direction as usize] = conn.packets[direction as usize].wrapping_add(1);
     conn.bytes[direction as usize] += u64::from(length);
 }
 
@@ -509,10 +509,10 @@ fn fill<F: Parse, P: Packet, T: Tables<F>>(
     };
     conn.revision = hook.live.0;
     // Neither zeroes nor the Ethernet address as a whole: the compiler makes calls of those, to loops over bytes.
-    let into = u64::from(matches!(hook.direction(), Direction::Ingress));
-    let length = u64::from(packet.length());
+    let into = u32::from(matches!(hook.direction(), Direction::Ingress));
+    let length = packet.length();
     conn.packets = [into, 1 - into];
-    conn.bytes = [length * into, length * (1 - into)];
+    conn.bytes = [u64::from(length * into), u64::from(length * (1 - into))];
     conn.seen = now;
     conn.created = now;
     conn.handshake_us = if is_handshake { tables.now_us() } else { 0 };

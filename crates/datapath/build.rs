@@ -144,7 +144,9 @@ fn main() {
     let result = match env::var_os("BPF_OBJECT_DIR") {
         Some(folder) => {
             println!("cargo::rerun-if-changed={}", Path::new(&folder).join(OBJECT).display());
-            copy(Path::new(&folder), OBJECT, &out)
+            let folder = Path::new(&folder);
+            let floors = if folder.join(FLOORS).is_file() { copy(folder, FLOORS, &out) } else { Ok(()) };
+            floors.and_then(|()| copy(folder, OBJECT, &out))
         }
         None => match Tools::prepared(&prepared).or_else(Tools::on_path) {
             Some(tools) => build(&root, &out, &tools),

@@ -60,6 +60,8 @@ fn rustflags(tools: &Tools, root: &Path, target: &Path) -> String {
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // Else every zeroed field is a call of memset, byte by byte, with a frame of its own.
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         format!("-Clinker={}", tools.linker.display()),
     ];
     // The last match wins, so the widest comes first.

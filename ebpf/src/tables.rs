@@ -191,9 +191,8 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn remove(&self, key: &$flow_key) {
+            fn remove_flow(&self, key: &$flow_key) {
                 let _ = $flows.remove(key);
-                let _ = $pending.remove(key);
             }
 
             #[inline(always)]

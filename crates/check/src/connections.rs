@@ -59,9 +59,8 @@ impl<F: Family> Connections<F> {
         true
     }
 
-    pub(crate) fn remove(&self, key: &F::FlowKey) {
+    pub(crate) fn remove_flow(&self, key: &F::FlowKey) {
         self.flows.remove(key);
-        self.pending.remove(key);
     }
 
     pub(crate) fn remove_pending(&self, key: &F::FlowKey) {
@@ -105,7 +104,8 @@ impl<F: Family> Connections<F> {
     /// Removes every connection, as a sweep would.
     pub fn remove_all(&self) {
         for (key, _) in self.flows().into_iter().chain(self.pendings()) {
-            self.remove(&key);
+            self.flows.remove(&key);
+            self.pending.remove(&key);
         }
     }
 

@@ -230,8 +230,8 @@ macro_rules! tables {
                 self.$connections.insert_pending(key, conn, slot)
             }
 
-            fn remove(&self, key: &$flow_key) {
-                self.$connections.remove(key);
+            fn remove_flow(&self, key: &$flow_key) {
+                self.$connections.remove_flow(key);
             }
 
             fn remove_pending(&self, key: &$flow_key) {

@@ -292,8 +292,8 @@ macro_rules! tables {
                 Tables::<$family>::insert_pending(&self.memory, key, conn, slot)
             }
 
-            fn remove(&self, key: &$flow_key) {
-                Tables::<$family>::remove(&self.memory, key);
+            fn remove_flow(&self, key: &$flow_key) {
+                Tables::<$family>::remove_flow(&self.memory, key);
             }
 
             fn remove_pending(&self, key: &$flow_key) {

@@ -7,11 +7,11 @@
 use cellwall_abi::{
     Be16, CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
     CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, CONN_STAMPED,
-    Conn, Direction, ENDPOINT_AUDIT, Family, Reason, planted,
+    Conn, Direction, ENDPOINT_AUDIT, Family, Live, Reason, planted,
 };
 
 use crate::entry::{Case, Hook};
-use crate::header::{ACK, Ethernet, FIN, ICMP, ICMPV6, INIT, RST, SCTP, SYN, TCP};
+use crate::header::{ACK, Ethernet, FIN, ICMP, ICMPV6, INIT, INIT_ACK, RST, SCTP, SYN, TCP};
 use crate::parse::{Headers, Parse};
 use crate::policy::{ask, ask_reversed};
 use crate::tables::{Packet, Tables};
@@ -34,8 +34,14 @@ const ECHO_ASKED_OF_POD: Be16 = Be16::new(2);
 /// The key of a packet's connection.
 #[inline(always)]
 pub fn key<F: Family>(hook: &Hook, headers: &Headers<F>) -> F::FlowKey {
+    key_at(hook.ifindex, hook.direction(), headers)
+}
+
+/// The same where the direction is known when the program is built.
+#[inline(always)]
+pub(crate) fn key_at<F: Family>(ifindex: u32, direction: Direction, headers: &Headers<F>) -> F::FlowKey {
     // References, since copies of both pairs would stand on the stack.
-    let (local, remote, mut ports) = match hook.direction() {
+    let (local, remote, mut ports) = match direction {
         Direction::Egress => {
             (&headers.source, &headers.destination, (headers.source_port, headers.destination_port))
         }
@@ -44,7 +50,7 @@ pub fn key<F: Family>(hook: &Hook, headers: &Headers<F>) -> F::FlowKey {
         }
     };
     if matches!(headers.protocol, ICMP | ICMPV6) {
-        let from_pod = matches!(hook.direction(), Direction::Egress);
+        let from_pod = matches!(direction, Direction::Egress);
         ports.1 = match (icmp::is_request(headers), icmp::is_reply(headers)) {
             (true, _) if from_pod => ECHO_ASKED_BY_POD,
             (true, _) => ECHO_ASKED_OF_POD,
@@ -55,7 +61,7 @@ pub fn key<F: Family>(hook: &Hook, headers: &Headers<F>) -> F::FlowKey {
             _ => NO_ECHO,
         };
     }
-    let ifindex = if planted("connections-of-all-pods") { 0 } else { hook.ifindex };
+    let ifindex = if planted("connections-of-all-pods") { 0 } else { ifindex };
     F::flow_key(ifindex, (*local, *remote), ports, headers.protocol)
 }
 
@@ -66,8 +72,8 @@ const fn opener(conn: &Conn) -> Direction {
 }
 
 #[inline(always)]
-fn is_from_opener(conn: &Conn, hook: &Hook) -> bool {
-    (conn.flags & CONN_OPENED_BY_POD != 0) == matches!(hook.direction(), Direction::Egress)
+fn is_from_opener(conn: &Conn, direction: Direction) -> bool {
+    (conn.flags & CONN_OPENED_BY_POD != 0) == matches!(direction, Direction::Egress)
 }
 
 /// A SYN that opens: without ACK, and without flags that contradict it. Or an INIT of SCTP.
@@ -80,25 +86,35 @@ pub(crate) fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
     }
 }
 
+/// What answers such a packet: SYN and ACK, or INIT ACK. The row of what it answers is the youngest of its tuple.
+#[inline(always)]
+fn is_answer<F: Family>(headers: &Headers<F>) -> bool {
+    match headers.protocol {
+        TCP => headers.flags & SYN != 0,
+        SCTP => headers.flags == INIT_ACK,
+        _ => false,
+    }
+}
+
 /// The established path: true when the verdict stands and nothing about the connection changes but its counters.
-/// Anything out of the ordinary is false, and the slow path decides.
+/// Anything out of the ordinary is false, and the slow path decides. `direction` is that of the hook, as a constant.
 #[inline(always)]
 pub fn established<F: Family, P: Packet, T: Tables<F>>(
     conn: &mut Conn,
     packet: &P,
     tables: &T,
-    hook: &Hook,
+    (live, direction): (Live, Direction),
     headers: &Headers<F>,
 ) -> bool {
     let is_tcp = headers.protocol == TCP;
-    let turns = is_tcp && (headers.flags & (FIN | RST) != 0 || headers.flags & (SYN | ACK) == SYN);
-    let is_current = conn.revision == hook.live.0 || planted("revision-not-compared");
+    let turns = is_answer(headers) || is_tcp && headers.flags & (FIN | RST) != 0;
+    let is_current = conn.revision == live.0 || planted("revision-not-compared");
     if !is_current || turns || conn.state & CONN_CLOSING != 0 {
         return false;
     }
     if !conn.mac.is_unknown() {
         let Some(frame) = packet.direct::<Ethernet, 0>() else { return false };
-        let at_pod = match hook.direction() {
+        let at_pod = match direction {
             Direction::Egress => frame.source,
             Direction::Ingress => frame.destination,
         };
@@ -111,11 +127,11 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
         if !is_tcp && now.wrapping_sub(conn.seen) > IDLE_TICKS {
             return false;
         }
-        if is_tcp || is_from_opener(conn, hook) {
+        if is_tcp || is_from_opener(conn, direction) {
             conn.seen = now;
         }
     }
-    count(conn, hook.direction(), packet.length());
+    count(conn, direction, packet.length());
     true
 }
 
@@ -158,7 +174,7 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
             || !is_taken_over(record.midflow_until, now)
             || planted("revoked-is-taken-over")
         {
-            tables.remove(&key);
+            remove(tables, &key, is_pending);
         }
         return revoked;
     }
@@ -166,17 +182,47 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         conn.revision = hook.live.0;
         set_stamped(case, conn, !is_pending);
     }
-    if proceed(case, conn, now) && is_pending && !planted("answered-stays-with-unanswered") {
+    let is_established = proceed(case, conn, now);
+    if is_pending
+        && (is_established && !planted("answered-stays-with-unanswered") || succeeds(case, conn, &key, now))
+    {
         promote(case, conn, &key);
     }
     stamp_if(case, conn.flags & CONN_STAMPED != 0, conn.flags);
     Verdict::by_rule(Reason::Established, conn.rule)
 }
 
+/// True when the other side answers what was opened on the tuple of an older connection. That one's row is replaced at
+/// once: what follows would be taken for its packets.
+#[inline(always)]
+fn succeeds<F: Family, P: Packet, T: Tables<F>>(
+    case: &Case<'_, F, P, T>,
+    conn: &Conn,
+    key: &F::FlowKey,
+    now: u32,
+) -> bool {
+    let Case { tables, hook, headers, .. } = *case;
+    if !is_answer(headers)
+        || case.is_unanswered
+        || is_from_opener(conn, hook.direction())
+        || planted("an-older-connection-stays")
+    {
+        return false;
+    }
+    let Some(older) = tables.flow(key) else { return false };
+    if is_over(older, headers.protocol, false, now) {
+        // Then nothing is replaced: what is not established has no business among those that floods cannot reach.
+        tables.remove_flow(key);
+        return false;
+    }
+    true
+}
+
 /// The live connection of a packet, and whether it is unanswered. One that is over is removed.
 ///
 /// One that is being answered is added to FLOWS before it leaves PENDING, so that looking into PENDING and then into
-/// FLOWS misses none.
+/// FLOWS misses none. A tuple may have a row in both, while what opens a connection on that of an older one is not
+/// answered.
 #[inline(always)]
 fn find<'a, F: Parse, P: Packet, T: Tables<F>>(
     case: &Case<'a, F, P, T>,
@@ -185,7 +231,7 @@ fn find<'a, F: Parse, P: Packet, T: Tables<F>>(
 ) -> Option<(&'a mut Conn, bool)> {
     let Case { tables, headers, .. } = *case;
     let mut is_pending = false;
-    let mut found = if case.is_unanswered { None } else { tables.flow(key) };
+    let mut found = if case.is_unanswered || is_answer(headers) { None } else { tables.flow(key) };
     if found.is_none() {
         is_pending = true;
         found = tables.pending(key);
@@ -196,10 +242,20 @@ fn find<'a, F: Parse, P: Packet, T: Tables<F>>(
     }
     let conn = found?;
     if is_over(conn, headers.protocol, is_pending, now) {
-        tables.remove(key);
+        remove(tables, key, is_pending);
         return None;
     }
     Some((conn, is_pending))
+}
+
+/// Removes a row from the table that it was found in.
+#[inline(always)]
+fn remove<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, is_pending: bool) {
+    if is_pending {
+        tables.remove_pending(key);
+    } else {
+        tables.remove_flow(key);
+    }
 }
 
 /// Stamps a packet out of the pod, where that is asked for.
@@ -289,7 +345,7 @@ fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
 #[inline(always)]
 fn proceed<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &mut Conn, now: u32) -> bool {
     let Case { packet, hook, headers, .. } = *case;
-    let from_opener = is_from_opener(conn, hook);
+    let from_opener = is_from_opener(conn, hook.direction());
     let is_tcp = headers.protocol == TCP;
     count(conn, hook.direction(), packet.length());
     if conn.state & CONN_CLOSING != 0 {
@@ -319,13 +375,15 @@ fn proceed<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &
 #[inline(always)]
 fn promote<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &mut Conn, key: &F::FlowKey) {
     let tables = case.tables;
-    let mut moved = *conn;
-    moved.state |= CONN_ESTABLISHED;
-    set_stamped(case, &mut moved, true);
-    if case.headers.protocol == TCP && moved.flags & CONN_MIDFLOW == 0 {
-        moved.handshake_us = tables.now_us().wrapping_sub(moved.handshake_us);
+    if conn.state & CONN_ESTABLISHED == 0 {
+        conn.state |= CONN_ESTABLISHED;
+        set_stamped(case, conn, true);
+        if case.headers.protocol == TCP && conn.flags & CONN_MIDFLOW == 0 {
+            conn.handshake_us = tables.now_us().wrapping_sub(conn.handshake_us);
+        }
     }
-    if tables.insert_flow(key, &moved) {
+    // From row to row: a copy would stand on the stack.
+    if tables.insert_flow(key, conn) {
         tables.remove_pending(key);
     }
 }
@@ -347,8 +405,8 @@ fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Ver
     ask(case, case.hook.direction())
 }
 
-/// A packet that opens a connection, or belongs to none.
-#[inline(never)]
+/// A packet that opens a connection, or belongs to none. In line: its frame of the stack is one that [`begin`] does not have.
+#[inline(always)]
 pub(crate) fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let verdict = judge_new(case).forgotten(case.packet);
     if is_opening(case.headers) {
@@ -361,8 +419,10 @@ pub(crate) fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) 
     enter(case, verdict, reversed)
 }
 
-/// A SYN or INIT that was judged as new, whatever is known of its tuple, and before that is looked up. Denied, it
-/// touches no entry.
+/// A SYN or INIT that was judged as new, whatever is known of its tuple. Denied, it touches no entry.
+///
+/// FLOWS is not asked, which would be the dearest part of a first packet: an older connection of its tuple goes on until
+/// this one is answered ([`succeeds`]).
 #[inline(never)]
 fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdict: Verdict) -> Verdict {
     let Case { tables, hook, headers, record, .. } = *case;
@@ -376,26 +436,28 @@ fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdic
         return verdict;
     }
     let key = key(hook, headers);
+    if planted("a-port-rests-after-use")
+        && tables.flow(&key).is_some_and(|known| known.state & CONN_CLOSING != 0)
+    {
+        return Verdict::new(Reason::NoConnection);
+    }
     let deferred = if verdict.deferred { CONN_DEFERRED } else { 0 };
     let mut conn = Conn::default();
     fill(case, &verdict, (hook.direction(), deferred), now, &mut conn);
-    let mut known = tables.flow(&key);
-    if known.as_ref().is_some_and(|known| is_over(known, headers.protocol, false, now)) {
-        tables.remove(&key);
-        known = None;
-    }
-    let mut has_ended = false;
-    if known.is_none() && is_tracked(headers) && !tables.insert_pending(&key, &conn, case.slot) {
-        known = tables.pending(&key);
-        has_ended = known.as_ref().is_some_and(|known| is_over(known, headers.protocol, true, now));
-    }
     let mut flags = conn.flags;
-    if let Some(known) = known {
-        if planted("a-port-rests-after-use") && known.state & CONN_CLOSING != 0 {
-            return Verdict::new(Reason::NoConnection);
+    if is_tracked(headers) && !tables.insert_pending(&key, &conn, case.slot) {
+        let mut is_pending = true;
+        let mut known = tables.pending(&key);
+        if known.is_none() {
+            // No room for what this pod opens now, and there may be an older connection.
+            is_pending = false;
+            known = tables.flow(&key);
         }
-        again(case, known, &conn, has_ended);
-        flags = known.flags;
+        if let Some(known) = known {
+            let has_ended = is_over(known, headers.protocol, is_pending, now);
+            again(case, known, &conn, has_ended);
+            flags = known.flags;
+        }
     }
     stamp_if(case, flags & CONN_STAMPED != 0, flags);
     verdict
@@ -409,7 +471,7 @@ fn again<F: Family, P: Packet, T: Tables<F>>(
     new: &Conn,
     has_ended: bool,
 ) {
-    if is_from_opener(known, case.hook) && known.state & CONN_CLOSING == 0 && !has_ended {
+    if is_from_opener(known, case.hook.direction()) && known.state & CONN_CLOSING == 0 && !has_ended {
         // The same SYN once more.
         known.revision = new.revision;
         known.seen = new.seen;

@@ -130,8 +130,8 @@ pub fn process<P: Packet, T: Tables<V4> + Tables<V6>>(
         stage::refuse(packet, tables);
     }
     match packet.ether_type().get() {
-        ETH_IPV4 if !packet.has_vlan_tag() => ip::<V4, P, T>(packet, tables, &hook),
-        ETH_IPV6 if !packet.has_vlan_tag() => ip::<V6, P, T>(packet, tables, &hook),
+        ETH_IPV4 if !packet.has_vlan_tag() => ip::<V4, P, T>(packet, tables, &hook, direction),
+        ETH_IPV6 if !packet.has_vlan_tag() => ip::<V6, P, T>(packet, tables, &hook, direction),
         ether_type => other(packet, tables, &hook, ether_type),
     }
 }
@@ -139,17 +139,22 @@ pub fn process<P: Packet, T: Tables<V4> + Tables<V6>>(
 /// An IP packet: the established path, and the way out of it. The parts of the slow path are functions of their
 /// own, called one after the other, so that the kernel's 512 bytes of stack never hold two of them.
 #[inline(always)]
-fn ip<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook) -> Verdict {
+fn ip<F: Parse, P: Packet, T: Tables<F>>(
+    packet: &P,
+    tables: &T,
+    hook: &Hook,
+    direction: Direction,
+) -> Verdict {
     let mut is_unanswered = false;
     let headers = if let Some(headers) = F::simple(packet) {
         // What opens a connection is judged whatever is known of it.
         if !conn::is_opening(&headers) {
-            let found = tables.flow(&conn::key(hook, &headers));
+            let found = tables.flow(&conn::key_at(packet.ifindex(), direction, &headers));
             is_unanswered = found.is_none();
             if let Some(found) = found
-                && conn::established::<F, P, T>(found, packet, tables, hook, &headers)
+                && conn::established::<F, P, T>(found, packet, tables, (hook.live, direction), &headers)
                 && (found.flags & CONN_STAMPED == 0
-                    || matches!(hook.direction(), Direction::Ingress)
+                    || matches!(direction, Direction::Ingress)
                     || stage::stamp_established::<F, P, T>(packet, tables, hook, found.flags))
             {
                 return Verdict::by_rule(Reason::Established, found.rule);

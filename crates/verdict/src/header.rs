@@ -39,6 +39,8 @@ pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 /// SCTP chunk that opens an association. It is alone in its packet (RFC 9260, 6.10).
 pub const INIT: u8 = 1;
+/// SCTP chunk that answers it, alone in its packet as well.
+pub const INIT_ACK: u8 = 2;
 
 /// Ethernet II.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -83,8 +83,8 @@ pub trait Tables<F: Family> {
     /// Adds an unanswered connection, if the pod in `slot` may still add one in this tick and it is not there yet; true
     /// when it was added.
     fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool;
-    /// Removes a connection from both tables.
-    fn remove(&self, key: &F::FlowKey);
+    /// Removes an answered connection.
+    fn remove_flow(&self, key: &F::FlowKey);
     /// Removes an unanswered connection.
     fn remove_pending(&self, key: &F::FlowKey);
     /// What the first fragment of a datagram was told.

@@ -142,6 +142,7 @@ fn a_tuple_that_is_used_again_is_unanswered_again() {
         world.memory.tick += 11;
         assert_eq!(world.connections(), (1, 0));
         assert_eq!(world.open(&flow).reason, Reason::Allowed);
+        assert_eq!(world.answer(&flow).reason, Reason::Established);
         assert_eq!(world.connections(), (0, 1), "a flood of one pod must not get among the answered");
         world.memory.tick += 57;
         assert_eq!(world.open(&flow).reason, Reason::Allowed);

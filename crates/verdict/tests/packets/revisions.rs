@@ -7,8 +7,9 @@ use cellwall_abi::{
     Conn, Family, Live, Reason, V4, V6,
 };
 use cellwall_policy::flow::{Direction, Flow, Protocol};
-use cellwall_testkit::frame::{CLIENT_PORT, pod_mac};
+use cellwall_testkit::frame::{CLIENT_PORT, Frame, UPLINK, pod_mac, segment};
 use cellwall_verdict::header::{ACK, FIN, RST, SYN};
+use cellwall_verdict::process;
 
 use crate::world::{POD, RULES, World};
 
@@ -57,6 +58,42 @@ fn a_connection_that_is_cut_is_not_taken_over_in_the_other_direction() {
         assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Revoked);
         assert_eq!(world.connections(), (0, 0), "then nothing needs to be remembered");
         assert_eq!(world.segment(&flow, true, ACK).reason, Reason::DefaultDeny);
+    }
+}
+
+/// The pod opens a connection on the tuple of one that the friend had opened, and nobody has ended.
+#[test]
+fn an_older_connection_goes_on_until_the_new_one_is_answered() {
+    for mut world in World::both() {
+        let flow = live(&world);
+        world.record(|record| record.image[Direction::Egress as usize] = 0);
+        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated);
+        assert_eq!(world.connections(), (1, 1));
+        for from_opener in [true, false] {
+            assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
+        }
+        assert_eq!(world.segment(&flow, true, SYN | ACK).reason, Reason::Established);
+        assert_eq!(world.connections(), (1, 0), "one row of one connection");
+        next(&mut world, 5);
+        for from_opener in [false, true] {
+            let reason = world.segment(&flow, from_opener, ACK).reason;
+            assert_eq!(reason, Reason::Established, "nothing keeps the pod from opening it");
+        }
+    }
+}
+
+#[test]
+fn a_cut_connection_takes_no_new_one_with_it() {
+    for mut world in World::both() {
+        let flow = live(&world);
+        world.record(|record| record.image[Direction::Egress as usize] = 0);
+        next(&mut world, 5);
+        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated);
+        let mut older = Frame::new(&segment(&flow, true, ACK), POD);
+        older.ingress_ifindex = UPLINK;
+        assert_eq!(process(&older, &world.memory, Direction::Ingress).reason, Reason::Revoked);
+        assert_eq!(world.segment(&flow, true, SYN | ACK).reason, Reason::Established);
+        assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Established);
     }
 }
 

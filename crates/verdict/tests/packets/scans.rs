@@ -237,5 +237,11 @@ fn an_init_opens_and_nothing_answers_what_was_not_asked() {
         assert_eq!(chunk(&world, true, 10), Reason::Established);
         assert_eq!(chunk(&world, false, 1), Reason::DefaultDeny, "its own INIT is not an answer");
         assert_eq!(chunk(&world, false, 0), Reason::Established);
+        assert_eq!(world.connections(), (1, 0));
+        world.record(|record| record.image[Ingress as usize] = 0);
+        assert_eq!(chunk(&world, false, 1), Reason::NotIsolated);
+        assert_eq!(world.connections(), (1, 1));
+        assert_eq!(chunk(&world, true, 2), Reason::Established);
+        assert_eq!(world.connections(), (1, 0), "the older association has ended");
     }
 }

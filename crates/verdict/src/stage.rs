@@ -164,7 +164,9 @@ fn stamper<'a, F: Family, P: Packet, T: Tables<F>>(
     bank: u32,
 ) -> Option<(u32, u32, &'a EndpointRecord)> {
     let received = packet.ingress_ifindex();
-    let (ifindex, slot, record) = if let Some((slot, record)) = tables.record(received, bank) {
+    let (ifindex, slot, record) = if let Some((slot, record)) = tables.record(received, bank)
+        && !planted("stamps-alone-name-the-pod")
+    {
         (received, slot, record)
     } else {
         let slot = (packet.tc_index() & !STAMP_DEFERRED).checked_sub(1)?;
@@ -214,7 +216,7 @@ fn judge<F: Parse, P: Packet, T: Tables<F>>(
         problem => Verdict::new(problem),
     };
     verdict = audited(record, verdict);
-    if verdict.passes() {
+    if verdict.passes() && !planted("stamps-stay-on") {
         clear(packet, tables.mark());
     }
     verdict

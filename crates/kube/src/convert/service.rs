@@ -55,7 +55,9 @@ pub fn service(object: &v1::Service) -> (Service, Vec<Problem>) {
     let ingress = object.status.iter().filter_map(|s| s.load_balancer.as_ref());
     for (i, entry) in ingress.flat_map(|balancer| balancer.ingress.iter().flatten()).enumerate() {
         // "Proxy": the node does not translate it, the load balancer gets the packet.
-        if entry.ip_mode.as_deref() != Some("Proxy") {
+        if entry.ip_mode.as_deref() != Some("Proxy")
+            || cellwall_policy::planted("a-proxys-address-is-translated")
+        {
             external
                 .extend(entry.ip.iter().map(|text| (format!("status.loadBalancer.ingress[{i}].ip"), text)));
         }

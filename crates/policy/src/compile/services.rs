@@ -135,6 +135,9 @@ impl Claims<'_> {
             self.add(service.key(), key(address, port.number, port.protocol.0), listed.into_iter());
         }
         let Some(node_port) = port.node_port.filter(|_| !service.other_proxy) else { return };
+        if crate::planted("node-ports-are-ports") {
+            return;
+        }
         for address in &self.cluster.node_addresses {
             let is_served = service.cluster_addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4());
             let of_family: Vec<Backend> = same_family(backends, *address).collect();
@@ -150,7 +153,7 @@ impl Claims<'_> {
 
     /// Host ports lead to the pod, behind whose interface its own hook waits: not to a pod that claims the node's address.
     fn host_ports(&mut self, pod: &Pod) {
-        if !pod.has_own_addresses() || pod.phase != Phase::Running {
+        if !pod.has_own_addresses() || pod.phase != Phase::Running || crate::planted("host-ports-are-ports") {
             return;
         }
         for port in &pod.host_ports {

@@ -15,7 +15,7 @@ mod mutate;
 mod see;
 
 pub use coverage::{Coverage, Kept, read_corpus, write_corpus};
-pub use grammar::{Class, Place, generate};
+pub use grammar::{Class, Place, generate, link_local};
 pub use judge::{Judge, Sentence};
 pub use mutate::mutate;
 pub use see::{Part, Seen, Why, see};

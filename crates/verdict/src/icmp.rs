@@ -1,6 +1,6 @@
 //! ICMP: echoes are connections, errors belong to the connection they quote.
 
-use cellwall_abi::{Direction, Family, Reason};
+use cellwall_abi::{Direction, Family, Reason, planted};
 
 use crate::Verdict;
 use crate::conn;
@@ -44,6 +44,9 @@ pub(crate) fn error<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     let mut quoted = Headers::default();
     if !read_quoted(case, &mut quoted) {
         return unjudgeable(case, Reason::Truncated);
+    }
+    if !case.headers.lengths_hold(case.packet, quoted.end) && !planted("quotes-behind-the-end") {
+        return unjudgeable(case, Reason::Malformed);
     }
     // What the pod sent comes back to it; what it was sent, it complains about.
     let own = match case.hook.direction() {

@@ -74,8 +74,7 @@ impl<F: Family> Headers<F> {
     }
 
     /// The packet ends within the frame by its own account, and not before `end`, the offset behind what was read of
-    /// it. Checked where state is made, not on every packet: whom a lying length misleads is the receiver, and it
-    /// drops such a packet.
+    /// it. A receiver drops every other packet; none passes on the strength of what stands behind its end.
     #[inline(always)]
     pub fn lengths_hold<P: Packet>(&self, packet: &P, end: u32) -> bool {
         packet.is_segmented() || (self.end <= packet.length() && self.end >= end)
@@ -91,7 +90,8 @@ pub trait Parse: Family {
     /// # Errors
     /// Why the packet cannot be judged.
     fn full<P: Packet>(packet: &P) -> Result<Headers<Self>, Reason>;
-    /// The packet quoted by an ICMP error, at `offset`: addresses, protocol and ports only.
+    /// The packet quoted by an ICMP error, at `offset`: addresses, protocol and ports only. Its `end` is behind what was
+    /// read.
     fn quoted<P: Packet>(packet: &P, offset: u32) -> Option<Headers<Self>>;
     /// Source and destination of a packet whose other headers may not be readable.
     fn addresses<P: Packet>(packet: &P) -> Option<(Self::Addr, Self::Addr)>;
@@ -432,13 +432,13 @@ fn quoted<F: Family, P: Packet>(
     protocol: u8,
     offset: u32,
 ) -> Option<Headers<F>> {
-    let (ports, flags) = match protocol {
-        TCP | UDP | SCTP => (packet.read::<Ports>(offset)?, 0),
+    let (ports, flags, read) = match protocol {
+        TCP | UDP | SCTP => (packet.read::<Ports>(offset)?, 0, size_of::<Ports>()),
         ICMP | ICMPV6 => {
             let icmp = packet.read::<Icmp>(offset)?;
-            (Ports { source: icmp.id, destination: icmp.id }, icmp.kind)
+            (Ports { source: icmp.id, destination: icmp.id }, icmp.kind, size_of::<Icmp>())
         }
-        _ => (Ports::default(), 0),
+        _ => (Ports::default(), 0, 0),
     };
     Some(Headers {
         source,
@@ -451,7 +451,7 @@ fn quoted<F: Family, P: Packet>(
         part: Part::Whole,
         id: 0,
         transport: offset,
-        end: 0,
+        end: offset + read as u32,
     })
 }
 

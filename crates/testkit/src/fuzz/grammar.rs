@@ -157,8 +157,9 @@ fn ends(rng: &mut Rng, class: Class, place: &Place, direction: Direction, family
     if direction == Direction::Egress { (pod, remote) } else { (remote, pod) }
 }
 
-/// What the kernel makes of an Ethernet address.
-pub(super) fn link_local(mac: [u8; 6]) -> IpAddr {
+/// The link-local address that a kernel makes of an Ethernet address (RFC 4291, appendix A).
+#[must_use]
+pub fn link_local(mac: [u8; 6]) -> IpAddr {
     let words =
         [[mac[0] ^ 2, mac[1]], [mac[2], 0xff], [0xfe, mac[3]], [mac[4], mac[5]]].map(u16::from_be_bytes);
     std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3]).into()

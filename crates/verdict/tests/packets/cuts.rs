@@ -3,7 +3,8 @@
 use cellwall_abi::Reason;
 use cellwall_policy::flow::Direction::{self, Ingress};
 use cellwall_policy::flow::{Flow, Protocol};
-use cellwall_testkit::frame::{ethernet, opening, packet};
+use cellwall_testkit::frame::{ethernet, opening, packet, segment};
+use cellwall_verdict::header::ACK;
 
 use crate::headers::with_options;
 use crate::world::World;
@@ -64,6 +65,29 @@ fn says_how_long_it_is(world: &World, direction: Direction, protocol: u8, whole:
         assert_eq!(verdict.passes(), holds, "protocol {protocol} of {said} bytes: {verdict:?}");
         world.memory.four.remove_all();
         world.memory.six.remove_all();
+    }
+}
+
+/// A connection that lives takes no packet that its receiver would not take.
+#[test]
+fn no_length_passes_within_a_connection_either() {
+    for world in World::both() {
+        let flow = world.friend(Ingress, Protocol::TCP, 80);
+        world.connect(&flow);
+        let whole = segment(&flow, true, ACK);
+        let at = if world.is_v4() { 16 } else { 18 };
+        let length = u16::from_be_bytes([whole[at], whole[at + 1]]);
+        for said in 0..length + 10 {
+            let mut bytes = whole.clone();
+            bytes[at..at + 2].copy_from_slice(&said.to_be_bytes());
+            let expected = if said == length { Reason::Established } else { Reason::Malformed };
+            let reason = world.packet(&bytes, Ingress).reason;
+            assert!(
+                reason == expected || said < 20 && reason.is_drop(),
+                "{said} of {length} bytes: {reason:?}"
+            );
+        }
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
     }
 }
 

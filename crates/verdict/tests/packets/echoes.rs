@@ -75,9 +75,20 @@ fn errors_pass_about_live_connections_and_about_nothing_else() {
             let mut cut = error_about(&live, at);
             cut.truncate(cut.len() - 14);
             assert!(world.packet(&cut, at).reason.is_drop());
+            assert_eq!(world.packet(&quotes_behind_its_end(&live, at), at).reason, Reason::Malformed);
             assert_eq!(world.segment(&live, true, ACK).reason, Reason::Established, "it still lives");
         }
     }
+}
+
+/// What is quoted is in the frame, but not in the packet.
+fn quotes_behind_its_end(flow: &Flow, at: Direction) -> Vec<u8> {
+    let mut frame = error_about(flow, at);
+    // Both end behind two bytes of the quoted transport header: the payload length of IPv6, the total length of IPv4.
+    let (field, length) =
+        if flow.local.is_ipv6() { (18..20, 8 + 40 + 2_u16) } else { (16..18, 20 + 8 + 20 + 2) };
+    frame[field].copy_from_slice(&length.to_be_bytes());
+    frame
 }
 
 /// Every kind of error that a path, a host or a port gives, about connections that the pod opened and that it was

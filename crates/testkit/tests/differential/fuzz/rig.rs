@@ -123,6 +123,16 @@ fn end(node: &Namespace, port: &str, addresses: &[String]) -> End {
     namespace.sysctl("ipv6/conf/default/accept_dad", "0").expect("a kernel with IPv6");
     // What it is told about routes and routers is none of its business.
     namespace.sysctl("ipv6/conf/default/accept_ra", "0").expect("a kernel with IPv6");
+    // Of a denied datagram whose fragments come in reverse it keeps what it can never put together, and takes no other once
+    // that is too much.
+    for (name, value) in [
+        ("ipv4/ipfrag_high_thresh", "1000000000"),
+        ("ipv6/ip6frag_high_thresh", "1000000000"),
+        ("ipv4/ipfrag_time", "3"),
+        ("ipv6/ip6frag_time", "3"),
+    ] {
+        namespace.sysctl(name, value).expect("root sets it");
+    }
     node.ip(&[
         &format!("link add {port} type veth peer name eth0 netns {}", namespace.path()),
         &format!("link set {port} master cwbridge"),

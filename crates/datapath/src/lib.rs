@@ -23,6 +23,8 @@ mod prefix;
 mod programs;
 mod run;
 mod settings;
+#[cfg(test)]
+mod stack;
 mod sweep;
 mod sys;
 mod table;

@@ -23,7 +23,7 @@ use crate::sys;
 use crate::tables;
 
 /// The kernel object, as the build script left it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cellwall"));
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cellwall"));
 
 /// Names of the programs, by [`Hook`], in the object and as pins.
 pub(crate) const NAMES: [&str; 3] = ["to_pod", "from_pod", "from_node"];

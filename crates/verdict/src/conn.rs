@@ -5,13 +5,14 @@
 //! else.
 
 use cellwall_abi::{
-    Be16, CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
+    CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
     CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, CONN_STAMPED,
     Conn, Direction, ENDPOINT_AUDIT, Family, Live, Reason, planted,
 };
 
-use crate::entry::{Case, Hook};
+use crate::entry::Case;
 use crate::header::{ACK, Ethernet, FIN, ICMP, ICMPV6, INIT, INIT_ACK, RST, SCTP, SYN, TCP};
+use crate::key::key;
 use crate::parse::{Headers, Parse};
 use crate::policy::{ask, ask_reversed};
 use crate::tables::{Packet, Tables};
@@ -23,47 +24,6 @@ pub const PENDING_TICKS: u32 = 56;
 pub const IDLE_TICKS: u32 = 168;
 /// Ticks after both FINs or a RST.
 pub const CLOSING_TICKS: u32 = 10;
-
-/// `remote_port` of ICMP that is no echo: no entry has it.
-const NO_ECHO: Be16 = Be16::new(0);
-/// `remote_port` of an echo that the pod asked.
-const ECHO_ASKED_BY_POD: Be16 = Be16::new(1);
-/// `remote_port` of an echo that the pod was asked.
-const ECHO_ASKED_OF_POD: Be16 = Be16::new(2);
-
-/// The key of a packet's connection.
-#[inline(always)]
-pub fn key<F: Family>(hook: &Hook, headers: &Headers<F>) -> F::FlowKey {
-    key_at(hook.ifindex, hook.direction(), headers)
-}
-
-/// The same where the direction is known when the program is built.
-#[inline(always)]
-pub(crate) fn key_at<F: Family>(ifindex: u32, direction: Direction, headers: &Headers<F>) -> F::FlowKey {
-    // References, since copies of both pairs would stand on the stack.
-    let (local, remote, mut ports) = match direction {
-        Direction::Egress => {
-            (&headers.source, &headers.destination, (headers.source_port, headers.destination_port))
-        }
-        Direction::Ingress => {
-            (&headers.destination, &headers.source, (headers.destination_port, headers.source_port))
-        }
-    };
-    if matches!(headers.protocol, ICMP | ICMPV6) {
-        let from_pod = matches!(direction, Direction::Egress);
-        ports.1 = match (icmp::is_request(headers), icmp::is_reply(headers)) {
-            (true, _) if from_pod => ECHO_ASKED_BY_POD,
-            (true, _) => ECHO_ASKED_OF_POD,
-            (_, true) if from_pod => ECHO_ASKED_OF_POD,
-            (_, true) => ECHO_ASKED_BY_POD,
-            // Nothing else answers an echo, whatever stands where its identifier would.
-            _ if planted("any-icmp-answers-an-echo") => ECHO_ASKED_BY_POD,
-            _ => NO_ECHO,
-        };
-    }
-    let ifindex = if planted("connections-of-all-pods") { 0 } else { ifindex };
-    F::flow_key(ifindex, (*local, *remote), ports, headers.protocol)
-}
 
 /// Direction of the connection's first packet.
 #[inline(always)]

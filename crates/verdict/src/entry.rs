@@ -11,7 +11,7 @@ use cellwall_abi::{
 use crate::header::{ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, Ethernet, ICMPV6, UDP};
 use crate::parse::{Headers, Parse, Part};
 use crate::tables::{Packet, Tables};
-use crate::{Verdict, conn, fragment, icmp, neighbour, stage};
+use crate::{Verdict, conn, fragment, icmp, key, neighbour, stage};
 
 /// Where and when: constant for one packet.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +152,7 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(
             && (headers.lengths_hold(packet, headers.transport_end())
                 || planted("lengths-lie-within-connections"))
         {
-            let found = tables.flow(&conn::key_at(packet.ifindex(), direction, &headers));
+            let found = tables.flow(&key::key_at(packet.ifindex(), direction, &headers));
             is_unanswered = found.is_none();
             if let Some(found) = found
                 && conn::established::<F, P, T>(found, packet, tables, (hook.live, direction), &headers)

@@ -27,6 +27,7 @@ pub mod entry;
 mod fragment;
 pub mod header;
 mod icmp;
+mod key;
 mod neighbour;
 pub mod parse;
 pub mod policy;

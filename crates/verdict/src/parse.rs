@@ -433,10 +433,10 @@ fn quoted<F: Family, P: Packet>(
     offset: u32,
 ) -> Option<Headers<F>> {
     let (ports, flags, read) = match protocol {
-        TCP | UDP | SCTP => (packet.read::<Ports>(offset)?, 0, size_of::<Ports>()),
+        TCP | UDP | SCTP => (packet.read::<Ports>(offset)?, 0, 4),
         ICMP | ICMPV6 => {
             let icmp = packet.read::<Icmp>(offset)?;
-            (Ports { source: icmp.id, destination: icmp.id }, icmp.kind, size_of::<Icmp>())
+            (Ports { source: icmp.id, destination: icmp.id }, icmp.kind, 8)
         }
         _ => (Ports::default(), 0, 0),
     };
@@ -451,7 +451,7 @@ fn quoted<F: Family, P: Packet>(
         part: Part::Whole,
         id: 0,
         transport: offset,
-        end: offset + read as u32,
+        end: offset + read,
     })
 }
 

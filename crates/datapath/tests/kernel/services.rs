@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,6 +62,11 @@ fn on_every_node(tag: &str, test: impl Fn(&mut Place, &mut Scene) + Sync) {
         place(tag, |place| {
             if let Err(error) = place.net.host.run(|| Command::new("nft").arg("--version").output()) {
                 println!("skipped: no nft: {error}");
+                return;
+            }
+            let knob = || Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
+            if way == Way::Filtered && !place.net.host.run(knob) {
+                println!("skipped: no br_netfilter, so no bridge that asks netfilter");
                 return;
             }
             println!("{way:?}");

@@ -2,14 +2,17 @@
 //!
 //! What is not allowed is waited for at the counter of drops: no test takes silence for a verdict.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use cellwall_abi::{Direction, Reason};
 use cellwall_datapath::Attach;
 use cellwall_policy::flow::Protocol;
 use cellwall_testkit::net::Pod;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::place::{Place, place};
 use crate::raw::{self, Raw};
@@ -189,6 +192,57 @@ fn sctp_and_protocols_without_ports() {
                 (Raw::new(&scene.friend, friend, 253), Raw::new(&scene.server, server, 253));
             scene.dropped(Reason::DefaultDeny, || sender.send(server, b"experiment"));
             assert!(receiver.is_silent());
+        }
+    });
+}
+
+/// A one-to-one SCTP socket (RFC 6458, 4); `None` where the kernel has no SCTP. A connection is given up after `within`.
+fn sctp(pod: &Pod, family_of: IpAddr, within: Duration) -> Option<OwnedFd> {
+    let family = if family_of.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let open =
+        || socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(rustix::net::ipproto::SCTP));
+    let socket = pod.namespace.run(open).ok()?;
+    set_socket_timeout(&socket, Timeout::Send, Some(within)).expect("a socket");
+    set_socket_timeout(&socket, Timeout::Recv, Some(SOON)).expect("a socket");
+    Some(socket)
+}
+
+/// Whole associations. Debian's kernels have SCTP as a module, so virtual machines show this where the own kernel does not.
+#[test]
+fn sctp_associations() {
+    place("sctpassoc", |place| {
+        let scene = scene(place);
+        for address in scene.server.addresses() {
+            let Some(servers) =
+                [PORT, OTHER_PORT].map(|_| sctp(&scene.server, address, SOON)).into_iter().collect()
+            else {
+                println!("skipped: this kernel has no SCTP");
+                return;
+            };
+            let servers: Vec<OwnedFd> = servers;
+            for (socket, port) in servers.iter().zip([PORT, OTHER_PORT]) {
+                rustix::net::bind(socket, &SocketAddr::new(address, port)).expect("a port");
+                rustix::net::listen(socket, 4).expect("a bound socket");
+            }
+            let open = |from: &Pod, port: u16, within: Duration| {
+                let socket = sctp(from, address, within).expect("SCTP, as the server has");
+                let connected =
+                    from.namespace.run(|| rustix::net::connect(&socket, &SocketAddr::new(address, port)));
+                connected.map(|()| TcpStream::from(socket))
+            };
+            let mut asks = open(&scene.friend, PORT, SOON).expect("allowed");
+            let mut answers = TcpStream::from(rustix::net::accept(&servers[0]).expect("an association"));
+            for _ in 0..5 {
+                asks.write_all(b"hello").expect("open");
+                answers.read_exact(&mut [0; 5]).expect("what was said");
+                answers.write_all(b"hello").expect("open");
+                asks.read_exact(&mut [0; 5]).expect("an answer");
+            }
+            let denied = |from: &Pod, port| {
+                scene.dropped(Reason::DefaultDeny, || open(from, port, SHORT)).expect_err("denied")
+            };
+            denied(&scene.friend, OTHER_PORT);
+            denied(&scene.stranger, PORT);
         }
     });
 }

@@ -112,6 +112,9 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
+/// A long run says how far it is after so many sets.
+const TOLD: u64 = 50_000;
+
 /// Runs `test` for the kept seeds and for as many as were asked for; panics with the first message.
 pub(crate) fn for_each_seed(sets: u64, kept: &[u64], test: impl Fn(u64) -> Option<String> + Sync) {
     let (first, sets) = (number("CELLWALL_SEED", 0), number("CELLWALL_SETS", sets));
@@ -125,6 +128,9 @@ pub(crate) fn for_each_seed(sets: u64, kept: &[u64], test: impl Fn(u64) -> Optio
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= kept_count + sets {
                         return;
+                    }
+                    if index > 0 && index.is_multiple_of(TOLD) {
+                        eprintln!("{index} of {sets} sets");
                     }
                     let seed = match usize::try_from(index).ok().and_then(|index| kept.get(index)) {
                         Some(seed) => *seed,

@@ -69,7 +69,9 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
     let is_tcp = headers.protocol == TCP;
     let turns = is_answer(headers) || is_tcp && headers.flags & (FIN | RST) != 0;
     let is_current = conn.revision == live.0 || planted("revision-not-compared");
-    if !is_current || turns || conn.state & CONN_CLOSING != 0 {
+    let is_whole =
+        headers.lengths_hold(packet, headers.transport_end()) || planted("lengths-lie-within-connections");
+    if !is_current || turns || conn.state & CONN_CLOSING != 0 || !is_whole {
         return false;
     }
     if !conn.mac.is_unknown() {

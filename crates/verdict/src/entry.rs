@@ -147,11 +147,8 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(
 ) -> Verdict {
     let mut is_unanswered = false;
     let headers = if let Some(headers) = F::simple(packet) {
-        // What opens a connection is judged whatever is known of it, and lengths that lie are dropped.
-        if !conn::is_opening(&headers)
-            && (headers.lengths_hold(packet, headers.transport_end())
-                || planted("lengths-lie-within-connections"))
-        {
+        // What opens a connection is judged whatever is known of it.
+        if !conn::is_opening(&headers) {
             let found = tables.flow(&key::key_at(packet.ifindex(), direction, &headers));
             is_unanswered = found.is_none();
             if let Some(found) = found

@@ -17,7 +17,7 @@ setup: ## Install what building and testing need; does nothing when all is there
 build: setup ## Build the agent and the command, optimised, into target/release
 	cargo build --locked --release -p cellwall-agent -p cellwall-cli
 
-bench: setup ## Measure what packets, tables and changes cost, into benches/RESULTS.md (root, half an hour; QUICK=1: some minutes)
+bench: setup ## Measure what packets, tables and changes cost, into benches/RESULTS.md (root, 10 minutes; QUICK=1: fewer sizes)
 	@scripts/setup.sh bench && cargo build --locked --release -p cellwall-bench
 	target/release/cellwall-bench run $(if $(QUICK),--quick)
 

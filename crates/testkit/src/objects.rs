@@ -31,7 +31,7 @@ use self::universe::Universe;
 pub use self::{
     corpus::{Trap, corpus, failed_seeds},
     describe::{changes, describe, read_objects},
-    flows::flows,
+    flows::{at_least, flows},
     line::{read_flow, write_flow},
     mutate::mutate,
     newer::newer,

@@ -27,6 +27,12 @@ const BORDERS: usize = 10;
 /// objects name no one owner is not asked about.
 #[must_use]
 pub fn flows(objects: &Objects) -> Vec<Flow> {
+    at_least(objects, ENOUGH)
+}
+
+/// [`flows`], but at least about `enough` of them, where there are so many.
+#[must_use]
+pub fn at_least(objects: &Objects, enough: usize) -> Vec<Flow> {
     let mut rng = Rng::new(0);
     let locals: BTreeSet<_> = objects
         .pods
@@ -45,7 +51,7 @@ pub fn flows(objects: &Objects) -> Vec<Flow> {
             pairs.extend(same_family.map(|&remote| (local, direction, remote)));
         }
     }
-    let each = ENOUGH.div_ceil(pairs.len().max(1));
+    let each = enough.div_ceil(pairs.len().max(1));
     let mut flows = BTreeSet::new();
     for (local, direction, remote) in pairs {
         let of_node = objects.node_addresses.contains(&remote);

@@ -48,12 +48,16 @@ pub(crate) fn error<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     if !case.headers.lengths_hold(case.packet, quoted.end) && !planted("quotes-behind-the-end") {
         return unjudgeable(case, Reason::Malformed);
     }
-    // What the pod sent comes back to it; what it was sent, it complains about.
-    let own = match case.hook.direction() {
-        Direction::Ingress => quoted.source,
-        Direction::Egress => quoted.destination,
+    // What the pod sent comes back to it, from any router; what it was sent, it complains about, to the sender alone (RFC
+    // 792): else an error about a connection that is allowed could carry anything to anybody.
+    let is_placed = match case.hook.direction() {
+        Direction::Ingress => quoted.source == F::own(case.record),
+        Direction::Egress => {
+            quoted.destination == F::own(case.record)
+                && (quoted.source == case.headers.destination || planted("errors-to-anybody"))
+        }
     };
-    if own == F::own(case.record) && conn::is_live(case, &quoted) {
+    if is_placed && conn::is_live(case, &quoted) {
         return Verdict::new(Reason::Related);
     }
     unjudgeable(case, Reason::Unrelated)

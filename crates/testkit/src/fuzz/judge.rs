@@ -184,7 +184,7 @@ impl Judge {
         let is_icmp = matches!(protocol, 1 | 58);
         let kind = payload.first().copied().unwrap_or_default();
         if is_icmp && matches!((protocol, kind), (1, 3 | 11 | 12) | (58, 1..=4)) {
-            return if self.is_about_something(direction, &payload[8..]) { May } else { Never };
+            return if self.is_about_something(direction, remote, &payload[8..]) { May } else { Never };
         }
         let has_ports = matches!(protocol, 6 | 17 | 132);
         let ports = if has_ports { (pair(payload, 0), pair(payload, 2)) } else { (0, 0) };
@@ -209,8 +209,9 @@ impl Judge {
         if answered { May } else { Never }
     }
 
-    /// An error that goes in `direction` quotes a packet that went the other way, of a connection either side opened.
-    fn is_about_something(&self, direction: Direction, quoted: &[u8]) -> bool {
+    /// An error that goes in `direction` quotes a packet that went the other way, of a connection either side opened. Any
+    /// router may send one to the pod; the pod sends it to whom it quotes.
+    fn is_about_something(&self, direction: Direction, with: IpAddr, quoted: &[u8]) -> bool {
         let Some(&first) = quoted.first() else { return false };
         let (at, protocol, addresses) = if first >> 4 == 4 {
             (usize::from(first & 15) * 4, quoted.get(9), quoted.get(12..20))
@@ -227,7 +228,7 @@ impl Judge {
         let (from, to) = addresses.split_at(addresses.len() / 2);
         let (from, to) = (address(from), address(to));
         let (own, remote) = if direction == Direction::Ingress { (from, to) } else { (to, from) };
-        if own != self.own(own) {
+        if own != self.own(own) || direction == Direction::Egress && remote != with {
             return false;
         }
         // Behind headers of its own, or an echo: whatever is open with that address may be meant.

@@ -1,5 +1,7 @@
 //! Row A10 of docs/robustness.md: ICMP about something, and about nothing.
 
+use std::net::IpAddr;
+
 use cellwall_abi::Reason;
 use cellwall_policy::flow::Direction::{self, Egress, Ingress};
 use cellwall_policy::flow::{Flow, Protocol};
@@ -78,6 +80,23 @@ fn errors_pass_about_live_connections_and_about_nothing_else() {
             assert_eq!(world.packet(&quotes_behind_its_end(&live, at), at).reason, Reason::Malformed);
             assert_eq!(world.segment(&live, true, ACK).reason, Reason::Established, "it still lives");
         }
+    }
+}
+
+/// What a pod complains about goes to whom it complains of, and nowhere else.
+#[test]
+fn an_error_leaves_for_the_sender_of_what_it_quotes_alone() {
+    for world in World::both() {
+        let live = world.friend(Ingress, Protocol::TCP, 80);
+        world.connect(&live);
+        let mut bytes = error_about(&live, Egress);
+        assert_eq!(world.packet(&bytes, Egress).reason, Reason::Related);
+        let stranger = world.stranger(Ingress, Protocol::TCP, 80).remote;
+        match stranger {
+            IpAddr::V4(to) => bytes[30..34].copy_from_slice(&to.octets()),
+            IpAddr::V6(to) => bytes[38..54].copy_from_slice(&to.octets()),
+        }
+        assert_eq!(world.packet(&bytes, Egress).reason, Reason::Unrelated);
     }
 }
 

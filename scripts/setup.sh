@@ -89,7 +89,6 @@ case ${1:-build} in
         ;;
     cluster)
         need_go
-        helm
         if [ "$(id -u)" != 0 ]; then
             say "a cluster needs root"
             exit 1

@@ -14,8 +14,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Runs the command line of this process: what `cellwall` is, and one of the programs that the image's one binary can be.
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+pub async fn main() -> ExitCode {
     match run::run(args::Args::parse()).await {
         Ok(code) => code,
         Err(error) => {

@@ -1,0 +1,5 @@
+//! The program `cellwall`.
+
+fn main() -> std::process::ExitCode {
+    cellwall_cli::main()
+}

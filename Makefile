@@ -14,8 +14,8 @@ help: ## List the targets
 setup: ## Install what building and testing need; does nothing when all is there
 	@scripts/setup.sh build
 
-build: setup ## Build the agent and the command, optimised, into target/release
-	cargo build --locked --release -p cellwall-agent -p cellwall-cli
+build: setup ## Build the agent, the command and the CNI plugin, optimised, into target/release
+	cargo build --locked --release -p cellwall-agent -p cellwall-cli -p cellwall-cni
 
 bench: setup ## Measure what packets, tables and changes cost, into benches/RESULTS.md (root, half an hour; QUICK=1: some minutes)
 	@scripts/setup.sh bench && cargo build --locked --release -p cellwall-bench

@@ -9,7 +9,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     let args = Args::parse();
     log::init(args.log);
-    match start::start(args) {
+    match start::start(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cellwall_api::client::Client;
 use cellwall_api::v1alpha1::{ListEndpointsResponse, ListPoliciesResponse, NodeStatus};
 use clap::CommandFactory;
@@ -12,6 +12,7 @@ use futures::StreamExt;
 
 use crate::args::{Args, Command, Format, Scope};
 use crate::check;
+use crate::node;
 use crate::output::{Versions, render};
 
 /// The node answered and is not ready.
@@ -25,6 +26,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Version { client: true } => return version(None, format),
+        Command::Node(command) => {
+            print(&node::run(&command, &args.socket)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Check(args) => {
             let (text, code) = check::run(args, format)?;
             print(&text)?;
@@ -32,7 +37,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         }
         _ => {}
     }
-    let mut client = Client::connect(&args.socket).await?;
+    let mut client = match Client::connect(&args.socket).await {
+        Err(error) if node::is_disabled() => {
+            bail!("this node is disabled: nothing is enforced here until `cellwall node enable` ({error})")
+        }
+        connected => connected?,
+    };
     match args.command {
         Command::Status { watch: true } => watch(client, format).await,
         Command::Status { watch: false } => {
@@ -51,7 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Version { .. } => version(Some(client.status().await?.agent_version), format),
-        Command::Completion { .. } | Command::Check(_) => Ok(ExitCode::SUCCESS),
+        Command::Completion { .. } | Command::Node(_) | Command::Check(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -78,7 +88,7 @@ async fn watch(mut client: Client, format: Format) -> Result<ExitCode> {
         };
         print(&format!("{separator}{}", render(&status?, format)?))?;
     }
-    anyhow::bail!("the agent ended")
+    bail!("the agent ended")
 }
 
 fn exit_code(status: &NodeStatus) -> ExitCode {

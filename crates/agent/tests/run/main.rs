@@ -1,5 +1,6 @@
 //! The loop over a kernel in memory.
 
+mod announced;
 mod fake;
 mod objects;
 

@@ -7,7 +7,9 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Change, EndpointSlice, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem, Service};
+use super::{
+    Announced, Change, EndpointSlice, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem, Service,
+};
 
 /// Settings and state of the cluster as this node knows it.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,8 @@ pub struct Cluster {
     pub policies: BTreeMap<ObjectKey, Policy>,
     /// Interfaces of this node, by index.
     pub links: BTreeMap<u32, Link>,
+    /// Pods of this node that the CNI plugin told of.
+    pub announced: BTreeMap<ObjectKey, Announced>,
     /// Addresses of this node's own interfaces.
     pub node_addresses: BTreeSet<IpAddr>,
     /// What is wrong with objects, by object.
@@ -69,7 +73,7 @@ impl Touched {
 }
 
 /// Puts `value` at `key`; true when that changed anything.
-fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+pub(super) fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
     if map.get(&key) == Some(&value) {
         return false;
     }
@@ -135,7 +139,11 @@ impl Cluster {
             Change::Link(link) => {
                 touched.topology |= put(&mut self.links, link.ifindex, link);
             }
-            Change::LinkGone(ifindex) => touched.topology |= self.links.remove(&ifindex).is_some(),
+            Change::LinkGone(ifindex) => {
+                touched.topology |= self.links.remove(&ifindex).is_some();
+                self.withdraw_at(ifindex);
+            }
+            Change::Announced(announced) => self.announce(announced, touched),
             Change::NodeAddresses(addresses) => {
                 let addresses = addresses.into_iter().collect();
                 touched.topology |= self.node_addresses != addresses;
@@ -154,8 +162,9 @@ impl Cluster {
             }
             Kind::Node => touched.topology |= self.nodes.remove(&key.name).is_some(),
             Kind::Pod => {
-                if self.pods.remove(key).is_some() {
+                if let Some(pod) = self.pods.remove(key) {
                     touched.pods.insert(key.clone());
+                    self.withdraw_of(&pod);
                 }
             }
             Kind::Service => touched.services |= self.services.remove(key).is_some(),

@@ -7,7 +7,7 @@
 //! The order of lookups, most frequent first:
 //!
 //! 1. The live word, once. It holds for the whole packet.
-//! 2. The connection. Known and judged in the live revision: done ([`conn`]).
+//! 2. The connection. Known and judged in the live revision: done ([`conn`]). Not for what opens one: that is judged.
 //! 3. The pod's record. Its `since` says whether the connection's older verdict still stands.
 //! 4. The class of the remote address, the exception of the image for that class, else the image's default
 //!    ([`policy`]).

@@ -77,9 +77,7 @@ impl<F: Family> Headers<F> {
     /// it. A receiver drops every other packet; none passes on the strength of what stands behind its end.
     #[inline(always)]
     pub fn lengths_hold<P: Packet>(&self, packet: &P, end: u32) -> bool {
-        // Neither difference is negative. One comparison: the verifier follows each outcome of each.
-        let differences = packet.length().wrapping_sub(self.end) | self.end.wrapping_sub(end);
-        differences >> 31 == 0 || packet.is_segmented()
+        packet.is_segmented() || (self.end <= packet.length() && self.end >= end)
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn is_reply(message: &[u8], id: u8) -> bool {
     matches!(message, [0 | 129, 0, _, _, 0, found, ..] if *found == id)
 }
 
-/// An SCTP packet with an INIT chunk. Nobody checks its checksum here: the kernel has no SCTP of its own.
+/// An SCTP packet with an INIT chunk. Nobody checks its checksum before a raw socket gets it.
 pub(crate) fn sctp_init(port: u16, tag: u8) -> Vec<u8> {
     let mut packet = 40_000_u16.to_be_bytes().to_vec();
     packet.extend(port.to_be_bytes());

@@ -28,6 +28,9 @@ use Sentence::{May, Must, Never};
 /// A connection as the pod sees it: who opened it, the remote address, both ports, protocol.
 type Opened = (Direction, IpAddr, (u16, u16), u8);
 
+/// A datagram whose first fragment may pass: remote address, identification and, of IPv4, protocol.
+type Datagram = (Direction, IpAddr, u32, u8);
+
 /// The judge of the frames of one pod.
 #[derive(Debug)]
 pub struct Judge {
@@ -36,6 +39,7 @@ pub struct Judge {
     nodes: Vec<IpAddr>,
     known: HashMap<(Direction, IpAddr, u8, u16), bool>,
     opened: HashSet<Opened>,
+    firsts: HashSet<Datagram>,
 }
 
 const TUNNELS: [u8; 7] = [4, 41, 47, 50, 51, 97, 115];
@@ -45,12 +49,13 @@ impl Judge {
     /// A judge who has seen nothing yet. `nodes` are the addresses of nodes among the remote ones.
     #[must_use]
     pub fn new(objects: Objects, place: Place, nodes: Vec<IpAddr>) -> Self {
-        Self { objects, place, nodes, known: HashMap::new(), opened: HashSet::new() }
+        Self { objects, place, nodes, known: HashMap::new(), opened: HashSet::new(), firsts: HashSet::new() }
     }
 
-    /// Forgets what was opened.
+    /// Forgets what was opened, and what began.
     pub fn forget(&mut self) {
         self.opened.clear();
+        self.firsts.clear();
     }
 
     fn own(&self, family_of: IpAddr) -> IpAddr {
@@ -75,12 +80,12 @@ impl Judge {
         let own_mac =
             if from_pod { from == self.place.pod_mac } else { to == self.place.pod_mac || to[0] & 1 != 0 };
         let seen = see(frame);
-        let (source, destination, hops, protocol, part, payload) = match &seen {
+        let (source, destination, hops, protocol, (part, id), payload) = match &seen {
             Seen::Arp(_) if !from_pod => return Must,
             Seen::Arp(arp) => return if own_mac && self.is_own_arp(arp) { Must } else { Never },
             Seen::Nothing(..) => return Never,
-            Seen::Packet { source, destination, hops, protocol, part, payload } => {
-                (*source, *destination, *hops, *protocol, *part, payload)
+            Seen::Packet { source, destination, hops, protocol, part, id, payload } => {
+                (*source, *destination, *hops, *protocol, (*part, *id), payload)
             }
         };
         if let Some(sentence) = self.discovery(&seen, direction, own_mac, hops) {
@@ -100,10 +105,17 @@ impl Judge {
         if source == destination || remote == own {
             return May;
         }
+        // An error of a router may come in fragments too, from whom nothing else may.
+        let datagram = (direction, remote, id, if source.is_ipv4() { protocol } else { 0 });
         if part == Part::Later {
-            return if self.allows_some(direction, remote) { May } else { Never };
+            let may = self.firsts.contains(&datagram) || self.allows_some(direction, remote);
+            return if may { May } else { Never };
         }
-        self.connection(direction, remote, protocol, payload)
+        let sentence = self.connection(direction, remote, protocol, payload);
+        if part == Part::First && sentence != Never {
+            self.firsts.insert(datagram);
+        }
+        sentence
     }
 
     fn is_own_arp(&self, arp: &[u8]) -> bool {

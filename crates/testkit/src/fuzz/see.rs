@@ -45,6 +45,8 @@ pub enum Seen {
         protocol: u8,
         /// Which part of a datagram.
         part: Part,
+        /// Of which datagram: the identification of IPv4, of IPv6 that of the fragment header or 0.
+        id: u32,
         /// From the transport header to the end of the packet.
         payload: Vec<u8>,
     },
@@ -93,7 +95,8 @@ fn see4(network: &[u8]) -> Result<Seen, Why> {
     let part = part(fragment & 0x1fff, fragment & 0x2000 != 0);
     let (source, destination) = addresses(packet, 12, 4).ok_or(Why::Broken)?;
     let payload = packet[header..].to_vec();
-    let seen = Seen::Packet { source, destination, hops: packet[8], protocol: packet[9], part, payload };
+    let (hops, protocol, id) = (packet[8], packet[9], u32::from(u16::from_be_bytes([packet[4], packet[5]])));
+    let seen = Seen::Packet { source, destination, hops, protocol, part, id, payload };
     whole_header(seen, fragment & 0x1fff)
 }
 
@@ -127,7 +130,7 @@ fn see6(network: &[u8]) -> Result<Seen, Why> {
     let end = 40 + word(network, 4)?;
     let packet = network.get(..end).ok_or(Why::Broken)?;
     let (source, destination) = addresses(packet, 8, 16).ok_or(Why::Broken)?;
-    let (mut next, mut at, mut offset, mut more) = (packet[6], 40, 0, false);
+    let (mut next, mut at, mut offset, mut more, mut id) = (packet[6], 40, 0, false, 0);
     // Linux reads on for longer; more than eight nobody needs.
     for _ in 0..=8 {
         match next {
@@ -135,9 +138,10 @@ fn see6(network: &[u8]) -> Result<Seen, Why> {
                 let header = packet.get(at..at + 8).ok_or(Why::Broken)?;
                 offset = word(header, 2)? >> 3;
                 more = header[3] & 1 != 0;
+                id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
                 (next, at) = (header[0], at + 8);
                 if offset != 0 {
-                    return packet6(packet, (source, destination), next, (offset, more), at);
+                    return packet6(packet, (source, destination), next, (offset, more, id), at);
                 }
             }
             0 | 43 | 51 | 60 | 135 | 139 | 140 => {
@@ -150,7 +154,7 @@ fn see6(network: &[u8]) -> Result<Seen, Why> {
                 next = header[0];
             }
             59 => return Err(Why::Chain),
-            _ => return packet6(packet, (source, destination), next, (offset, more), at),
+            _ => return packet6(packet, (source, destination), next, (offset, more, id), at),
         }
     }
     Err(Why::Chain)
@@ -160,12 +164,12 @@ fn packet6(
     packet: &[u8],
     (source, destination): (IpAddr, IpAddr),
     protocol: u8,
-    (offset, more): (usize, bool),
+    (offset, more, id): (usize, bool, u32),
     at: usize,
 ) -> Result<Seen, Why> {
     let payload = packet.get(at..).ok_or(Why::Broken)?.to_vec();
     let part = part(offset, more);
-    whole_header(Seen::Packet { source, destination, hops: packet[7], protocol, part, payload }, offset)
+    whole_header(Seen::Packet { source, destination, hops: packet[7], protocol, part, id, payload }, offset)
 }
 
 /// A transport header is whole, or where later fragments cannot reach it (RFC 3128).
@@ -219,6 +223,7 @@ mod tests {
                     hops: 64,
                     protocol: protocol.0,
                     part: Part::Whole,
+                    id: 0,
                     payload: payload.to_vec(),
                 };
                 assert_eq!(see(&bytes), theirs);

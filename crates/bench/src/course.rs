@@ -76,6 +76,10 @@ impl Course {
         pod.namespace.enter()?;
         let mut attached = vec![attach("sink", "eth0", &[TcAttachType::Ingress])?];
         net.host.enter()?;
+        // A new interface solicits routers and reports its groups for some seconds, and `received` counts every frame.
+        for namespace in [&net.host, &client.namespace, &pod.namespace] {
+            namespace.sysctl("ipv6/conf/all/disable_ipv6", "1")?;
+        }
         if filter == Filter::EmptyTcx {
             attached.push(attach("empty", &pod.interface, &[TcAttachType::Ingress, TcAttachType::Egress])?);
         }
@@ -172,7 +176,7 @@ impl Course {
         frames.iter().try_for_each(|frame| socket.send(frame))
     }
 
-    /// Datagrams that reached the pod.
+    /// Frames that reached the pod, whatever they carry.
     pub(crate) fn received(&self) -> Result<u64> {
         let text = self.pod.namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?;
         let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:"));

@@ -63,10 +63,14 @@ pub enum OpenError {
     },
     /// A pinned table is not what this version needs.
     #[error(
-        "the pinned table {table} has {field} {found} and {expected} is needed; run `cellwall node cleanup`, or \
-             set the capacity back to what it was"
+        "the pinned table {table} has {field} {found} and {expected} is needed; set the capacity back to what it was, \
+             or let the tables be made anew: stop the agent, remove the folder {}, start the agent. In between this \
+             node's pods are as without policies. Where the kernel has no tcx (before 6.6), restart the node instead",
+        .folder.display()
     )]
     Table {
+        /// Our folder in the BPF file system.
+        folder: PathBuf,
         /// Name of the table.
         table: String,
         /// What differs.

@@ -109,7 +109,7 @@ pub(crate) fn check(
         match sys::open_pinned(&path) {
             Ok(fd) => {
                 let found = sys::map_info(fd.as_fd()).map_err(file("look at", &path))?;
-                compare(name, &found, &expected)?;
+                compare(settings, name, &found, &expected)?;
                 if let Some(ids) = &mut ids {
                     ids.push(found.id);
                 }
@@ -121,7 +121,7 @@ pub(crate) fn check(
     Ok(ids)
 }
 
-fn compare(name: &str, found: &MapInfo, expected: &MapInfo) -> Result<(), OpenError> {
+fn compare(settings: &Settings, name: &str, found: &MapInfo, expected: &MapInfo) -> Result<(), OpenError> {
     let fields = [
         ("type", found.kind, expected.kind),
         ("key size", found.key_size, expected.key_size),
@@ -132,7 +132,7 @@ fn compare(name: &str, found: &MapInfo, expected: &MapInfo) -> Result<(), OpenEr
     match fields.into_iter().find(|(_, found, expected)| found != expected) {
         None => Ok(()),
         Some((field, found, expected)) => {
-            Err(OpenError::Table { table: name.to_owned(), field, found, expected })
+            Err(OpenError::Table { folder: settings.root(), table: name.to_owned(), field, found, expected })
         }
     }
 }

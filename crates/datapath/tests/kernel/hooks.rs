@@ -53,6 +53,20 @@ fn ours_is_first_whoever_was_there_before() {
     });
 }
 
+/// Why a node without tcx is restarted rather than its pins removed: nobody knows any more whose the filters are.
+#[test]
+fn filters_outlive_their_pins_and_are_nobodys_then() {
+    place("hooks", |place| {
+        place.settings.attach = Attach::Clsact;
+        let pod = place.net.pod().expect("a pod");
+        open(&place.settings).attach(pod.ifindex).expect("an interface");
+        fs::remove_dir_all(place.settings.root()).expect("a folder of ours");
+        assert!(show(place, &["filter", "show", "dev", &pod.interface, "ingress"]).contains("bpf"));
+        let refused = open(&place.settings).attach(pod.ifindex).expect_err("another's filter is there");
+        assert!(refused.to_string().contains("in the place of another's"), "{refused}");
+    });
+}
+
 #[test]
 fn a_pin_that_is_gone_is_made_again_and_nothing_is_detached() {
     place("hooks", |place| {

@@ -118,16 +118,27 @@ fn a_new_program_takes_the_place_of_the_old_in_its_link() {
 #[test]
 fn a_table_that_does_not_fit_is_named() {
     place("tables", |place| {
-        drop(open(&place.settings));
+        let pod = place.net.pod().expect("a pod");
+        let first = open(&place.settings);
+        let has_tcx = first.features().tcx;
+        first.attach(pod.ifindex).expect("an interface");
+        drop(first);
         let mut larger = place.settings.clone();
         larger.capacities.policy = 16_384;
         match Datapath::open(&larger) {
             Err(error @ OpenError::Table { .. }) => {
                 let text = error.to_string();
                 assert!(text.contains("POLICY has capacity 8192 and 16384 is needed"), "{text}");
-                assert!(text.contains("cellwall node cleanup"), "{text}");
+                let folder = place.settings.root();
+                assert!(text.contains(&format!("remove the folder {}", folder.display())), "{text}");
+                fs::remove_dir_all(&folder).expect("a folder of ours");
             }
             other => panic!("{other:?}"),
+        }
+        let renewed = open(&larger);
+        assert!(renewed.attached().expect("links").is_empty());
+        if has_tcx {
+            renewed.attach(pod.ifindex).expect("an interface");
         }
     });
 }

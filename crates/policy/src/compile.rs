@@ -11,6 +11,7 @@
 //! what was touched and compiling from scratch are the same code and the same result.
 
 mod blocks;
+mod causes;
 mod classes;
 mod flatten;
 mod intern;
@@ -22,6 +23,7 @@ mod sets;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -30,6 +32,8 @@ use cellwall_abi::{
     Interval, PolicyEntry, PolicyKey,
 };
 
+pub use causes::Causes;
+pub(crate) use causes::Shares;
 pub use report::{Compiled, EndpointReport, PolicyReport, Unplaced, UnplacedReason};
 
 use crate::flow::Direction;
@@ -56,7 +60,7 @@ pub struct Compiler {
     list_ids: Interner<Vec<Interval>>,
     rule_ids: Interner<RuleRef>,
     /// The sets of the last pass: memberships hold for these.
-    sets: BTreeMap<u32, PeerSet>,
+    sets: Arc<BTreeMap<u32, PeerSet>>,
     memberships: Memberships,
     answers: BTreeMap<PolicyKey, Flat>,
 }
@@ -71,7 +75,7 @@ impl Compiler {
             image_ids: Interner::new(secret, 3),
             list_ids: Interner::new(secret, 4),
             rule_ids: Interner::new(secret, 5),
-            sets: BTreeMap::new(),
+            sets: Arc::default(),
             memberships: BTreeMap::new(),
             answers: BTreeMap::new(),
         }
@@ -88,6 +92,8 @@ impl Compiler {
             rule_ids: &mut self.rule_ids,
             sets: BTreeMap::new(),
             rules: BTreeMap::new(),
+            users: BTreeSet::new(),
+            ranges: BTreeMap::new(),
         };
         let mut compiled =
             Compiled { unplaced, problems, policies: policy_reports(cluster), ..Compiled::default() };
@@ -111,7 +117,7 @@ impl Compiler {
             report_endpoint(&mut compiled, cluster, link, behind, &policies, ids);
             placed.push((link, behind, ids));
         }
-        let Lowering { sets, rules, .. } = lowering;
+        let Lowering { sets, rules, users, ranges, .. } = lowering;
         self.forget_memberships(&sets, touched);
 
         let blocks = Blocks::new(&sets);
@@ -127,27 +133,23 @@ impl Compiler {
             addresses.get(&address).or_else(|| by_prefix.address(address)).copied().unwrap_or(CLASS_WORLD)
         });
         compiled.problems.extend(problems);
-        let mut wanted = Wanted {
-            services: records,
-            cost: costs(cluster, &sets).into_iter().chain(cost).collect(),
-            addresses,
-            prefixes,
-            rules,
-            ..Wanted::default()
-        };
+        let mut wanted = Wanted { services: records, addresses, prefixes, rules, ..Wanted::default() };
         self.answer(&mut wanted, &images, &contents);
         for (link, behind, ids) in placed {
             let endpoint = self.endpoint(cluster, link, behind, ids);
             wanted.endpoints.insert(link.ifindex, endpoint);
         }
-        self.end_round(sets, &wanted);
+        self.sets = Arc::new(sets);
+        let sets = Arc::clone(&self.sets);
+        wanted.causes = Causes { sets, users, classes: contents, ranges, services: cost };
+        self.end_round(&wanted);
         compiled.wanted = wanted;
         compiled
     }
 
     /// Drops what is remembered of pods that changed, and everything when the questions are other ones.
     fn forget_memberships(&mut self, sets: &BTreeMap<u32, PeerSet>, touched: &Touched) {
-        if self.sets != *sets {
+        if *self.sets != *sets {
             self.memberships.clear();
             return;
         }
@@ -242,8 +244,7 @@ impl Compiler {
         }
     }
 
-    fn end_round(&mut self, sets: BTreeMap<u32, PeerSet>, wanted: &Wanted) {
-        self.sets = sets;
+    fn end_round(&mut self, wanted: &Wanted) {
         self.set_ids.end_round();
         self.class_ids.end_round();
         self.image_ids.end_round();
@@ -313,20 +314,4 @@ fn report_endpoint(
         policies: Direction::ALL.map(policies_of),
     };
     compiled.endpoints.insert(link.ifindex, report);
-}
-
-/// How many rows of prefixes each policy asks for: what a refusal names.
-fn costs(cluster: &Cluster, sets: &BTreeMap<u32, PeerSet>) -> BTreeMap<ObjectKey, usize> {
-    if sets.is_empty() {
-        return BTreeMap::new();
-    }
-    let weight = |policy: &Policy| {
-        let peers = policy.rules.iter().flatten().filter_map(|rule| rule.peers.as_ref()).flatten();
-        let rows = |peer: &crate::model::Peer| match peer {
-            crate::model::Peer::Block(block) => 1 + block.except.len(),
-            _ => 1,
-        };
-        peers.map(rows).sum()
-    };
-    cluster.policies.iter().map(|(key, policy)| (key.clone(), weight(policy))).collect()
 }

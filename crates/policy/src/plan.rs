@@ -74,17 +74,21 @@ pub struct Refusal {
     pub wanted: usize,
     /// Rows it has room for.
     pub capacity: u32,
+    /// What makes it larger: the agent's setting `--capacity-<this>`.
+    pub setting: &'static str,
     /// The policy or other object that asks for most of it.
     pub object: String,
+    /// How many of the rows it asks for.
+    pub rows: usize,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "table {} has room for {} rows and {} are wanted, most of them by {}; nothing was changed. Make that \
-             smaller or the table larger",
-            self.table, self.capacity, self.wanted, self.object
+            "table {} has room for {} rows and {} are wanted, {} of them by {}; nothing was changed. Make that smaller, \
+             or give the agent --capacity-{} {} or more (its --help says what that takes)",
+            self.table, self.capacity, self.wanted, self.rows, self.object, self.setting, self.wanted
         )
     }
 }

@@ -10,6 +10,7 @@ use cellwall_abi::{
 };
 use ipnet::IpNet;
 
+use crate::compile::Causes;
 use crate::model::{ObjectKey, RuleRef};
 
 /// A pod that is enforced here, as the tables describe it.
@@ -68,9 +69,8 @@ pub struct Wanted {
     pub services: BTreeMap<ServiceKey, ServiceRecord>,
     /// What the rule ids in the tables stand for. Not written to the kernel.
     pub rules: BTreeMap<u32, RuleRef>,
-    /// How many peers and CIDRs each policy names, and how many rows of SERVICES4 and SERVICES6 each Service and pod
-    /// asks for: a refusal names the greatest. Not written to the kernel.
-    pub cost: BTreeMap<ObjectKey, usize>,
+    /// Why the rows are there: a refusal names the object that asks for most. Not written to the kernel.
+    pub causes: Causes,
 }
 
 /// What the kernel's tables hold, both banks.

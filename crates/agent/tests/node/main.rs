@@ -98,18 +98,36 @@ async fn what_does_not_fit_is_refused_whole_and_the_policy_is_named() {
     let agent = place.agent(&["--capacity-policy", "64", "--capacity-prefixes", "64"]);
     place.write("policy.yaml", POLICY);
     let before = place.status("a policy in force", |s| s.ready && s.policy_count == 1).await;
-    let block = |n| format!("    - ipBlock: {{cidr: 192.0.2.{n}/32}}");
-    let blocks = (0..200).map(block).collect::<Vec<_>>().join("\n");
-    let huge = format!(
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: huge, namespace: shop}}\nspec:\n  ingress:\n  - from:\n{blocks}"
-    );
-    place.write("huge.yaml", &huge);
-    let refused = place.status("refused", |s| condition(s, "Enforcing").contains("shop/huge")).await;
+    place.write("elsewhere.yaml", &blocks("elsewhere", "matchLabels: {app: nobody}", 250));
+    place.write("huge.yaml", &blocks("huge", "", 200));
+    let named =
+        |s: &NodeStatus| condition(s, "Enforcing").contains("200 of them by NetworkPolicy shop/huge;");
+    let refused = place.status("refused", named).await;
     assert!(!refused.ready);
     assert_eq!(refused.revision, before.revision, "the state before stays");
     fs::remove_file(place.manifests().join("huge.yaml")).expect("it is ours");
     place.status("ready again", |s| s.ready).await;
+
+    // What the message says, done as the help says.
+    let message = condition(&refused, "Enforcing");
+    let setting: Vec<&str> = message.split(' ').skip_while(|word| !word.starts_with("--")).take(2).collect();
+    assert_eq!(setting[0], "--capacity-prefixes", "{message}");
+    place.write("huge.yaml", &blocks("huge", "", 200));
     agent.stop();
+    fs::remove_dir_all(place.bpffs().join(&place.name)).expect("nobody uses it");
+    let agent = place.agent(&[&["--capacity-policy", "64"], &setting[..]].concat());
+    place.status("ready with all of it", |s| s.ready && s.policy_count == 3).await;
+    agent.stop();
+}
+
+/// A policy that lets in `many` addresses.
+fn blocks(name: &str, selector: &str, many: u8) -> String {
+    let block = |n| format!("    - ipBlock: {{cidr: 192.0.2.{n}/32}}");
+    let blocks = (0..many).map(block).collect::<Vec<_>>().join("\n");
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  \
+         podSelector: {{{selector}}}\n  ingress:\n  - from:\n{blocks}"
+    )
 }
 
 #[tokio::test]

@@ -80,6 +80,10 @@ pub(crate) struct Lowering<'a> {
     pub(crate) sets: BTreeMap<u32, PeerSet>,
     /// The rules in use, by id.
     pub(crate) rules: BTreeMap<u32, RuleRef>,
+    /// Which rule uses which set: (set, rule).
+    pub(crate) users: BTreeSet<(u32, u32)>,
+    /// How many ranges of ports a rule names, where it names some.
+    pub(crate) ranges: BTreeMap<u32, usize>,
 }
 
 impl Lowering<'_> {
@@ -103,10 +107,13 @@ impl Lowering<'_> {
             image.rules.push(FlatRule { tier: policy.tier, action: rule.action, peers, ports, rule: id });
         };
         let Some(ports) = &rule.ports else {
-            let peers = self.peers(rule, None);
+            let peers = self.peers(rule, id, None);
             add(image, peers, None);
             return;
         };
+        if !ports.is_empty() {
+            self.ranges.insert(id, ports.len());
+        }
         let mut ranges = Vec::new();
         for port in ports {
             match port {
@@ -119,7 +126,7 @@ impl Lowering<'_> {
                     Direction::Egress => {
                         for resolved in self.on_peers(name, *protocol) {
                             let range = one(resolved.protocol, resolved.number);
-                            let peers = self.peers(rule, Some(resolved));
+                            let peers = self.peers(rule, id, Some(resolved));
                             add(image, peers, Some(alloc::vec![range]));
                         }
                     }
@@ -129,13 +136,13 @@ impl Lowering<'_> {
         if !ranges.is_empty() {
             ranges.sort();
             ranges.dedup();
-            let peers = self.peers(rule, None);
+            let peers = self.peers(rule, id, None);
             add(image, peers, Some(ranges));
         }
     }
 
     /// The id of the set of a rule's peers; `None` for any address.
-    fn peers(&mut self, rule: &Rule, port: Option<Resolved>) -> Option<u32> {
+    fn peers(&mut self, rule: &Rule, rule_id: u32, port: Option<Resolved>) -> Option<u32> {
         let denies = rule.action == Action::Deny;
         let set = match (&rule.peers, port) {
             (None, None) => return None,
@@ -146,6 +153,7 @@ impl Lowering<'_> {
         };
         let id = self.set_ids.id(&set);
         self.sets.insert(id, set);
+        self.users.insert((id, rule_id));
         Some(id)
     }
 

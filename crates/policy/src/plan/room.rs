@@ -2,50 +2,59 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use core::cmp::Reverse;
+use core::net::IpAddr;
 
-use cellwall_abi::tables;
+use cellwall_abi::{CLASS_UNKNOWN_POD, tables};
+use ipnet::IpNet;
 
 use super::{Capacities, Refusal};
-use crate::model::Kind;
-use crate::wanted::{Observed, Wanted};
+use crate::compile::Shares;
+use crate::wanted::{Observed, ServiceKey, Wanted};
+
+/// What no object asks for any more: it stands in the tables and leaves after the flip.
+const GONE: &str = "nothing that is there now";
+
+/// What asks for most rows, and for how many.
+type Asks = (String, usize);
 
 /// Refuses the whole when one table is too small.
 pub(super) fn check(wanted: &Wanted, observed: &Observed, capacities: &Capacities) -> Result<(), Refusal> {
-    let policy = || costliest(wanted, |kind| !is_service(kind));
-    let pods = || String::from("the pods and nodes of the cluster");
-    let c = capacities;
-    fits(&tables::ENDPOINTS, union(&wanted.endpoints, &observed.endpoints, |_| true), c.endpoints, || {
-        String::from("the interfaces of this node")
-    })?;
-    let addresses = |v6: bool| union(&wanted.addresses, &observed.addresses, move |a| a.is_ipv6() == v6);
-    fits(&tables::ADDRESSES4, addresses(false), c.addresses, pods)?;
-    fits(&tables::ADDRESSES6, addresses(true), c.addresses, pods)?;
-    let prefixes = |v6: bool| union(&wanted.prefixes, &observed.prefixes, move |p| p.addr().is_ipv6() == v6);
-    fits(&tables::PREFIXES4, prefixes(false), c.prefixes, policy)?;
-    fits(&tables::PREFIXES6, prefixes(true), c.prefixes, policy)?;
-    fits(&tables::POLICY, union(&wanted.policy, &observed.policy, |_| true), c.policy, policy)?;
-    fits(&tables::PORTS, union(&wanted.ports, &observed.ports, |_| true), c.ports, policy)?;
-    let services =
-        |v6: bool| union(&wanted.services, &observed.services, move |key| key.address.is_ipv6() == v6);
-    fits(&tables::SERVICES4, services(false), c.services, || costliest(wanted, is_service))?;
-    fits(&tables::SERVICES6, services(true), c.services, || costliest(wanted, is_service))
-}
-
-/// True for what asks for rows of SERVICES4 and SERVICES6.
-const fn is_service(kind: Kind) -> bool {
-    matches!(kind, Kind::Service | Kind::Pod)
+    let (w, o, c) = (wanted, observed, capacities);
+    let rows = union(&w.endpoints, &o.endpoints, |_| true);
+    fits(&tables::ENDPOINTS, "endpoints", rows, c.endpoints, || all("the interfaces of this node", rows))?;
+    for (table, v6) in [(&tables::ADDRESSES4, false), (&tables::ADDRESSES6, true)] {
+        let rows = union(&w.addresses, &o.addresses, |address: &IpAddr| address.is_ipv6() == v6);
+        fits(table, "addresses", rows, c.addresses, || all("the pods and nodes of the cluster", rows))?;
+    }
+    for (table, v6) in [(&tables::PREFIXES4, false), (&tables::PREFIXES6, true)] {
+        let rows = union(&w.prefixes, &o.prefixes, |net: &IpNet| net.addr().is_ipv6() == v6);
+        fits(table, "prefixes", rows, c.prefixes, || prefixes(w, rows, v6))?;
+    }
+    let rows = union(&w.policy, &o.policy, |_| true);
+    fits(&tables::POLICY, "policy", rows, c.policy, || most(w, rows, w.causes.policy(w)))?;
+    let rows = union(&w.ports, &o.ports, |_| true);
+    fits(&tables::PORTS, "ports", rows, c.ports, || most(w, rows, w.causes.ports(w)))?;
+    for (table, v6) in [(&tables::SERVICES4, false), (&tables::SERVICES6, true)] {
+        let rows = union(&w.services, &o.services, |key: &ServiceKey| key.address.is_ipv6() == v6);
+        fits(table, "services", rows, c.services, || most(w, rows, w.causes.services.clone()))?;
+    }
+    Ok(())
 }
 
 fn fits(
     table: &tables::Table,
+    setting: &'static str,
     wanted: usize,
     capacity: u32,
-    object: impl FnOnce() -> String,
+    asks: impl FnOnce() -> Asks,
 ) -> Result<(), Refusal> {
     if wanted <= capacity as usize {
         return Ok(());
     }
-    Err(Refusal { table: table.name, wanted, capacity, object: object() })
+    let (object, rows) = asks();
+    // A Service's share is of both families.
+    Err(Refusal { table: table.name, wanted, capacity, setting, object, rows: rows.min(wanted) })
 }
 
 /// Keys of either map.
@@ -54,9 +63,29 @@ fn union<K: Ord, A, B>(a: &BTreeMap<K, A>, b: &BTreeMap<K, B>, counts: impl Fn(&
         + b.keys().filter(|key| counts(key) && !a.contains_key(key)).count()
 }
 
-/// The object that asks for most, among those of some kinds.
-fn costliest(wanted: &Wanted, counts: impl Fn(Kind) -> bool) -> String {
-    let asking = wanted.cost.iter().filter(|(key, _)| counts(key.kind));
-    let greatest = asking.max_by_key(|(_, cost)| **cost);
-    greatest.map_or_else(|| String::from("nothing that is there now"), |(key, _)| key.to_string())
+fn all(object: &str, rows: usize) -> Asks {
+    (String::from(object), rows)
+}
+
+/// The object with the largest share; of equal ones the first by name.
+fn largest(wanted: &Wanted, shares: Shares) -> Option<Asks> {
+    let is_wrong = crate::planted("the-longest-list-of-peers-is-blamed");
+    let shares = if is_wrong { wanted.causes.lengths(wanted) } else { shares };
+    let largest = shares.into_iter().max_by_key(|(key, rows)| (*rows, Reverse(key.clone())));
+    largest.map(|(key, rows)| (key.to_string(), rows))
+}
+
+fn most(wanted: &Wanted, rows: usize, shares: Shares) -> Asks {
+    largest(wanted, shares).unwrap_or_else(|| all(GONE, rows))
+}
+
+/// Pod ranges are prefixes, too.
+fn prefixes(wanted: &Wanted, rows: usize, v6: bool) -> Asks {
+    let is_range = |(net, class): &(&IpNet, &u32)| net.addr().is_ipv6() == v6 && **class == CLASS_UNKNOWN_POD;
+    let ranges = wanted.prefixes.iter().filter(is_range).count();
+    match largest(wanted, wanted.causes.prefixes(wanted, v6)) {
+        Some(policy) if policy.1 >= ranges => policy,
+        None if ranges == 0 => all(GONE, rows),
+        _ => all("the pod ranges of the cluster", ranges),
+    }
 }

@@ -1,0 +1,4 @@
+//! What is compiled and planned for whole clusters that are written down here, beyond the verdicts themselves.
+
+mod refusals;
+mod world;

@@ -139,14 +139,14 @@ pub const METRICS: &[Metric] = &[
         name: "packets",
         kind: Counter,
         labels: &["reason", "direction", "verdict"],
-        help: "Packets by what became of them",
+        help: "Packets by what became of them; drop counts those, too, that passed in audit",
         samples: |v| each(&v.snapshot.status.counters, |c| Sample(fate(c), number(c.packets))),
     },
     Metric {
         name: "bytes",
         kind: Counter,
         labels: &["reason", "direction", "verdict"],
-        help: "Bytes of whole frames by what became of them",
+        help: "Bytes of whole frames by what became of them; drop counts those, too, that passed in audit",
         samples: |v| each(&v.snapshot.status.counters, |c| Sample(fate(c), number(c.bytes))),
     },
     Metric {

@@ -271,7 +271,11 @@ fn set_addresses(record: &mut EndpointRecord, addresses: &[IpAddr]) {
 
 fn is_audited(cluster: &Cluster, pod: Option<&Pod>) -> bool {
     let by_namespace = |pod: &Pod| cluster.namespaces.get(&pod.namespace).is_some_and(|n| n.audit);
-    cluster.audit_all || pod.is_some_and(|pod| pod.audit || by_namespace(pod))
+    let by_pod = |pod: &Pod| {
+        pod.audit
+            || crate::planted("audit-of-one-is-of-all") && cluster.pods.values().any(|other| other.audit)
+    };
+    cluster.audit_all || pod.is_some_and(|pod| by_pod(pod) || by_namespace(pod))
 }
 
 /// Every policy, before it is known what it selects here.

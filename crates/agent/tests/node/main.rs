@@ -131,6 +131,20 @@ fn blocks(name: &str, selector: &str, many: u8) -> String {
 }
 
 #[tokio::test]
+async fn a_node_is_audited_by_a_flag() {
+    let Some(place) = Place::new() else { return };
+    place.write("policy.yaml", POLICY);
+    for (flag, audit) in [("audit", true), ("enforce", false)] {
+        let agent = place.agent(&["--enforcement", flag]);
+        let told = |s: &NodeStatus| s.ready && s.audit == audit && s.endpoint_count == 1;
+        place.status(flag, told).await;
+        let mut client = Client::connect(&place.socket()).await.expect("listens");
+        assert_eq!(client.endpoints("shop").await.expect("answers")[0].audit, audit);
+        agent.stop();
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_starts_while_the_api_is_away_leaves_what_is_in_force() {
     let Some(place) = Place::new() else { return };
     place.write("policy.yaml", POLICY);

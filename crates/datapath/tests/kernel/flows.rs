@@ -13,7 +13,7 @@ use crate::world::{World, allow, pods};
 const SOON: Duration = Duration::from_secs(10);
 
 /// An Ethernet frame with an IPv4 UDP datagram.
-fn udp_frame(macs: ([u8; 6], [u8; 6]), ends: ([u8; 4], [u8; 4]), ports: (u16, u16)) -> Vec<u8> {
+pub(crate) fn udp_frame(macs: ([u8; 6], [u8; 6]), ends: ([u8; 4], [u8; 4]), ports: (u16, u16)) -> Vec<u8> {
     let mut frame = [&macs.1[..], &macs.0, &[8, 0]].concat();
     let mut header = vec![0x45, 0, 0, 36, 0, 1, 0, 0, 64, 17, 0, 0];
     header.extend(ends.0);

@@ -1,5 +1,6 @@
 //! The data path on the real kernel: in network namespaces of its own, with pins of its own. Needs root.
 
+mod audit;
 mod conntrack;
 mod features;
 mod flood;

@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(300);
 
 /// Waits until `done`.
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !done() {
         assert!(Instant::now() < deadline, "not {what} in time");
@@ -94,7 +94,7 @@ fn tcp() {
     });
 }
 
-fn bind(pod: &Pod, address: IpAddr, port: u16) -> UdpSocket {
+pub(crate) fn bind(pod: &Pod, address: IpAddr, port: u16) -> UdpSocket {
     let socket = pod.namespace.run(|| UdpSocket::bind((address, port)).expect("a port"));
     socket.set_read_timeout(Some(SOON)).expect("a socket");
     socket
@@ -105,7 +105,7 @@ fn same_family(pod: &Pod, other: IpAddr) -> IpAddr {
     if other.is_ipv4() { pod.v4.into() } else { pod.v6.into() }
 }
 
-fn is_silent(socket: &UdpSocket) -> bool {
+pub(crate) fn is_silent(socket: &UdpSocket) -> bool {
     socket.set_nonblocking(true).expect("a socket");
     let silent = socket.recv(&mut [0; 16]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     socket.set_nonblocking(false).expect("a socket");

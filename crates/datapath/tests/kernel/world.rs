@@ -64,6 +64,16 @@ impl World {
         self.tell(Change::Pod(model_pod(name, NODE, &pod.addresses())));
     }
 
+    /// Tells that a pod that runs here has the annotation that asks for audit.
+    pub(crate) fn audited(&mut self, name: &str, pod: &net::Pod) {
+        self.tell(Change::Pod(Pod { audit: true, ..model_pod(name, NODE, &pod.addresses()) }));
+    }
+
+    /// Audit of the whole node.
+    pub(crate) const fn audit_all(&mut self, audit: bool) {
+        self.cluster.audit_all = audit;
+    }
+
     /// Tells of a pod on another node.
     pub(crate) fn far_pod(&mut self, name: &str, addresses: &[IpAddr]) {
         self.tell(Change::Pod(model_pod(name, "n2", addresses)));

@@ -1,4 +1,5 @@
 //! What is compiled and planned for whole clusters that are written down here, beyond the verdicts themselves.
 
+mod audit;
 mod refusals;
 mod world;

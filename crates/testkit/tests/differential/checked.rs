@@ -330,8 +330,10 @@ fn both_ends_are_judged_as_the_judge_does() {
         let objects = generate(seed);
         let mut report = Report::default();
         let found = difference(&objects, &mut report);
+        let outcome =
+            report.outcome(found.map(|found| format!("seed {seed}: {found}\n\n{}", describe(&objects))));
         total.lock().expect("no panic while it is held").add(report);
-        found.map(|found| format!("seed {seed}: {found}\n\n{}", describe(&objects)))
+        outcome
     });
     let total = total.into_inner().expect("no panic while it is held");
     println!("{total}");
@@ -346,8 +348,10 @@ fn every_backend_of_a_service_is_judged_as_the_judge_does() {
         let objects = generate(seed);
         let mut report = Report::default();
         let found = service_difference(&objects, &mut report);
+        let outcome =
+            report.outcome(found.map(|found| format!("seed {seed}: {found}\n\n{}", describe(&objects))));
         total.lock().expect("no panic while it is held").add(report);
-        found.map(|found| format!("seed {seed}: {found}\n\n{}", describe(&objects)))
+        outcome
     });
     let total = total.into_inner().expect("no panic while it is held");
     println!("{total}");

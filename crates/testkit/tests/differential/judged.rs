@@ -17,7 +17,7 @@ use cellwall_verdict::{Verdict, arrive, process};
 use serde_json::Value;
 
 use crate::cluster::{compiled, links, planned};
-use crate::report::{Report, for_each_seed};
+use crate::report::{Outcome, Report, for_each_seed};
 
 /// What stands between a question and a packet that could ask it; `None` when nothing does.
 pub(crate) fn no_packet(flow: &Flow, firsts: &BTreeMap<IpAddr, u32>) -> Option<&'static str> {
@@ -111,24 +111,35 @@ fn explain(name: &str, objects: &Objects, found: &Difference) -> String {
 }
 
 /// Flows of a set that say something about it.
-const FEWEST: u64 = 500;
+pub(crate) const FEWEST: u64 = 500;
+
+/// The flows of a set: at least [`FEWEST`] of them can be asked, unless none can.
+pub(crate) fn enough_flows(objects: &Objects, can_be_asked: impl Fn(&Flow) -> bool) -> Vec<Flow> {
+    let mut all = flows(objects);
+    // Of a small cluster no packet can ask many of them: then more are tried.
+    for enough in [2000, 8000] {
+        let askable = all.iter().filter(|flow| can_be_asked(flow)).count() as u64;
+        if !(1..FEWEST).contains(&askable) {
+            break;
+        }
+        all = at_least(objects, enough);
+    }
+    all
+}
 
 #[test]
 fn tables_decide_as_the_judge_does() {
     let total = Mutex::new(Report::default());
     for_each_seed(10_000, &failed_seeds(), |seed| {
         let objects = generate(seed);
+        let (interfaces, frontends) = (interfaces(&objects), frontends(&objects));
+        let is_askable =
+            |flow: &Flow| no_packet(flow, &interfaces).or_else(|| to_a_service(flow, &frontends)).is_none();
         let mut report = Report::default();
-        let mut found = difference(&objects, &flows(&objects), &mut report);
-        // Of a small cluster no packet can ask many of them: then more are tried.
-        for enough in [2000, 8000] {
-            if found.is_none() && (1..FEWEST).contains(&report.asked()) {
-                report = Report::default();
-                found = difference(&objects, &at_least(&objects, enough), &mut report);
-            }
-        }
+        let found = difference(&objects, &enough_flows(&objects, is_askable), &mut report);
+        let outcome = report.outcome(found.map(|found| explain(&format!("seed {seed}"), &objects, &found)));
         total.lock().expect("no panic while it is held").add(report);
-        found.map(|found| explain(&format!("seed {seed}"), &objects, &found))
+        outcome
     });
     let total = total.into_inner().expect("no panic while it is held");
     println!("{total}");
@@ -151,10 +162,11 @@ fn unknown_fields_only_ever_deny() {
     for_each_seed(2_000, &[], |seed| {
         let (understood, served) = newer(seed, &generate(seed));
         let all = serde_json::to_string(&served).expect("documents");
-        let found = difference_of(&understood, served, &flows(&understood), &mut Report::default());
-        found.map(|found| {
+        let mut report = Report::default();
+        let found = difference_of(&understood, served, &flows(&understood), &mut report);
+        report.outcome(found.map(|found| {
             format!("seed {seed}: {found:?}\nunderstood {}\nserved {all}", describe(&understood))
-        })
+        }))
     });
 }
 
@@ -172,42 +184,63 @@ fn passes_to(memory: &mut Memory, objects: &Objects, asked: &ServiceFlow, ifinde
     arrive(&frame, memory).verdict.passes()
 }
 
-/// Egress to a Service is judged on the backend that was chosen: S48, S55, and S64 where that is the pod itself.
-#[test]
-fn services_are_decided_as_the_judge_does() {
-    let total = Mutex::new((0_u64, 0_u64, 0_u64));
-    for_each_seed(10_000, &failed_seeds(), |seed| {
-        let objects = generate(seed);
-        let tables = planned(&compiled(&objects, objects.values()).wanted, &Observed::default());
+/// What was asked about Services.
+#[derive(Debug, Default)]
+struct Services {
+    allowed: u64,
+    denied: u64,
+    too_many: u64,
+}
+
+impl Services {
+    /// Asks both about every way to a Service; the first difference.
+    fn difference(&mut self, objects: &Objects) -> Option<String> {
+        let tables = planned(&compiled(objects, objects.values()).wanted, &Observed::default());
         let mut memory = Memory::new(tables);
-        let interfaces = interfaces(&objects);
-        for asked in service_flows(&objects) {
+        let interfaces = interfaces(objects);
+        for asked in service_flows(objects) {
             let Some(ifindex) = interfaces.get(&asked.flow.local) else { continue };
-            let ruling = decide_service(&objects, &asked.flow, &asked.frontend, asked.chosen);
-            let passes = passes_to(&mut memory, &objects, &asked, *ifindex);
+            let ruling = decide_service(objects, &asked.flow, &asked.frontend, asked.chosen);
+            let passes = passes_to(&mut memory, objects, &asked, *ifindex);
             // More backends than a record holds may be denied together, and are never allowed together.
             let too_many = asked.frontend.at_source.len() > SERVICE_BACKENDS && !passes;
             let allowed = ruling.decision == Decision::Allow;
-            {
-                let mut total = total.lock().expect("no panic while it is held");
-                *total = (
-                    total.0 + u64::from(allowed),
-                    total.1 + u64::from(!allowed),
-                    total.2 + u64::from(too_many),
-                );
-            }
+            self.allowed += u64::from(allowed);
+            self.denied += u64::from(!allowed);
+            self.too_many += u64::from(too_many);
             if passes != allowed && !too_many {
-                return Some(format!(
-                    "seed {seed}: the judge allows {allowed}, the hooks {passes}: {asked:?}\n{}",
-                    describe(&objects)
-                ));
+                return Some(format!("the judge allows {allowed}, the hooks {passes}: {asked:?}"));
             }
         }
         None
+    }
+}
+
+/// Egress to a Service is judged on the backend that was chosen: S48, S55, and S64 where that is the pod itself.
+#[test]
+fn services_are_decided_as_the_judge_does() {
+    let total = Mutex::new((0_u64, Services::default()));
+    for_each_seed(10_000, &failed_seeds(), |seed| {
+        let objects = generate(seed);
+        let mut of_set = Services::default();
+        let wrong = of_set.difference(&objects);
+        if let Some(wrong) = wrong {
+            return Outcome::Wrong(format!("seed {seed}: {wrong}\n{}", describe(&objects)));
+        }
+        if of_set.allowed + of_set.denied == 0 {
+            return Outcome::Empty;
+        }
+        let mut total = total.lock().expect("no panic while it is held");
+        total.0 += 1;
+        total.1.allowed += of_set.allowed;
+        total.1.denied += of_set.denied;
+        total.1.too_many += of_set.too_many;
+        Outcome::Judged
     });
-    let (allowed, denied, too_many) = total.into_inner().expect("no panic while it is held");
+    let (sets, Services { allowed, denied, too_many }) =
+        total.into_inner().expect("no panic while it is held");
     println!(
-        "to Services: {allowed} allowed, {denied} denied; {too_many} more with too many backends at the source"
+        "to Services, of {sets} judged sets: {allowed} allowed, {denied} denied; {too_many} more with too many backends at the source"
     );
     assert!(allowed > denied / 10 && denied > allowed / 10, "{allowed} allowed, {denied} denied");
 }

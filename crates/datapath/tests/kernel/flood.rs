@@ -2,7 +2,7 @@
 //! its ports. `CELLWALL_FLOOD_ROUNDS` and `CELLWALL_CONNECTIONS` make it longer.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -70,44 +70,57 @@ fn scene(place: &mut Place) -> Scene {
     world.policy("s-out", "server", Direction::Egress, vec![]);
     world.policy("c", "client", Direction::Egress, vec![allow(vec![pods("server")], &tcp)]);
     world.policy("c-in", "client", Direction::Ingress, vec![]);
-    let anywhere = vec![block("192.0.2.0/24"), block("198.18.0.0/15")];
+    let anywhere = ["192.0.2.0/24", "198.18.0.0/15", "2001:db8::/32"].map(block).to_vec();
     world.policy("a", "attacker", Direction::Egress, vec![allow(anywhere, &[])]);
     world.policy("a-in", "attacker", Direction::Ingress, vec![]);
     world.converge();
     // Where nobody answers.
-    place.net.host.ip(&["route add blackhole 198.18.0.0/15"]).expect("a route");
+    let routes = ["198.18.0.0/15", "2001:db8:ffff::/48"].map(|to| format!("route add blackhole {to}"));
+    place.net.host.ip(&routes.each_ref().map(String::as_str)).expect("routes");
     Scene { world, server, client, attacker, accomplice }
 }
 
+/// Where nobody is, in the family of this number.
+fn nowhere(family: usize, number: u32) -> IpAddr {
+    if family == 0 {
+        return Ipv4Addr::from(0xc612_0000 + number % 0x1_ffff).into();
+    }
+    let prefix = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0));
+    Ipv6Addr::from(prefix + u128::from(number)).into()
+}
+
 /// The frame of one flood packet: a SYN, a datagram, an echo request, each with numbers of its own.
-fn frame(attacker: &Pod, number: u32, to: Ipv4Addr) -> Vec<u8> {
+fn frame(attacker: &Pod, number: u32, to: IpAddr) -> Vec<u8> {
     let [_, a, b, c] = number.to_be_bytes();
     let mut payload = [a | 0x40, b, c, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xfa, 0, 0, 0, 0, 0];
-    let protocol = [6, 17, 1][number as usize % 3];
+    let (icmp, request) = if to.is_ipv4() { (1, 8) } else { (58, 128) };
+    let protocol = [6, 17, icmp][number as usize % 3];
     match protocol {
         17 => payload[4..8].copy_from_slice(&[0, 20, 0, 0]),
-        1 => payload[..8].copy_from_slice(&[8, 0, 0, 0, b, c, 0, 1]),
+        1 | 58 => payload[..8].copy_from_slice(&[request, 0, 0, 0, b, c, 0, 1]),
         _ => {}
     }
-    let mut frame = packet(Direction::Egress, (attacker.v4.into(), to.into()), protocol, &payload);
+    let from = attacker.addresses()[usize::from(to.is_ipv6())];
+    let mut frame = packet(Direction::Egress, (from, to), protocol, &payload);
     frame[..6].copy_from_slice(&attacker.host_mac);
     frame[6..12].copy_from_slice(&attacker.mac);
     frame
 }
 
-/// Floods until told to stop: nobody answers most of it, and an accomplice answers every fourth datagram so that its
-/// connection counts as answered.
+/// Floods both families until told to stop: nobody answers most of it, and an accomplice answers every fourth datagram so
+/// that its connection counts as answered.
 fn flood(attacker: &Pod, accomplice: &Pod, stop: &AtomicBool, sent: &AtomicU64) {
     let tap = PacketSocket::open(&attacker.namespace, "eth0").expect("a packet socket");
     let other = PacketSocket::open(&accomplice.namespace, "eth0").expect("a packet socket");
     let mut number = 0;
     while !stop.load(Relaxed) {
-        for _ in 0..64 {
+        for _ in 0..32 {
             number += 1;
-            let to = Ipv4Addr::from(0xc612_0000 + number % 0x1_ffff);
-            let _ = tap.send(&frame(attacker, number, to));
-            if number % 4 == 1 {
-                answered(attacker, accomplice, number, (&tap, &other));
+            for family in 0..2 {
+                let _ = tap.send(&frame(attacker, number, nowhere(family, number)));
+                if number % 4 == 1 {
+                    answered([attacker, accomplice], family, number, (&tap, &other));
+                }
             }
             sent.fetch_add(1, Relaxed);
         }
@@ -117,7 +130,8 @@ fn flood(attacker: &Pod, accomplice: &Pod, stop: &AtomicBool, sent: &AtomicU64) 
 }
 
 /// A datagram, its answer, and another datagram.
-fn answered(attacker: &Pod, accomplice: &Pod, number: u32, (tap, other): (&PacketSocket, &PacketSocket)) {
+fn answered(ends: [&Pod; 2], family: usize, number: u32, (tap, other): (&PacketSocket, &PacketSocket)) {
+    let [attacker, accomplice] = ends;
     let [_, a, b, c] = number.to_be_bytes();
     let ports = [[a | 0x80, b], [c, 53]];
     let datagram = |from: [u8; 2], to: [u8; 2], ends: (IpAddr, IpAddr), macs: [[u8; 6]; 2]| {
@@ -125,10 +139,9 @@ fn answered(attacker: &Pod, accomplice: &Pod, number: u32, (tap, other): (&Packe
         frame[..12].copy_from_slice(&macs.concat());
         frame
     };
-    let there = (attacker.v4.into(), accomplice.v4.into());
-    let back = (accomplice.v4.into(), attacker.v4.into());
-    let ask = datagram(ports[0], ports[1], there, [attacker.host_mac, attacker.mac]);
-    let reply = datagram(ports[1], ports[0], back, [accomplice.host_mac, accomplice.mac]);
+    let [own, theirs] = ends.map(|pod| pod.addresses()[family]);
+    let ask = datagram(ports[0], ports[1], (own, theirs), [attacker.host_mac, attacker.mac]);
+    let reply = datagram(ports[1], ports[0], (theirs, own), [accomplice.host_mac, accomplice.mac]);
     let _ = tap.send(&ask);
     let _ = other.send(&reply);
     let _ = tap.send(&ask);
@@ -146,34 +159,44 @@ fn a_flood_takes_nothing_from_others() {
         let mut held: Vec<Held> =
             (0..HELD).map(|n| open(&scene.client, &listeners[n % 2]).expect("allowed")).collect();
         let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-        let (mut opened, mut failed, mut broken) = (0_u64, 0_u64, 0);
+        // Of each family, whose tables are its own.
+        let (mut opened, mut failed, mut broken) = (0_u64, [0_u64; 2], [0_u64; 2]);
         std::thread::scope(|scope| {
             let _stop = StopAtEnd(&stop);
             let (attacker, accomplice) = (&scene.attacker, &scene.accomplice);
             scope.spawn(|| flood(attacker, accomplice, &stop, &sent));
             // Every connection is used before, while and after the tables are full three times.
-            while sent.load(Relaxed) < 3 * tables * rounds || opened < 500 * rounds {
-                for listener in &listeners {
-                    opened += 1;
+            while sent.load(Relaxed) < 3 * tables * rounds || opened < 250 * rounds {
+                for (family, listener) in listeners.iter().enumerate() {
                     let fresh = open(&scene.client, listener).and_then(|mut held| held.exchange());
-                    failed += u64::from(fresh.is_err());
+                    failed[family] += u64::from(fresh.is_err());
+                    // Those of even numbers are of IPv4.
+                    let nth = (2 * usize::try_from(opened).expect("small") + family) % held.len();
+                    broken[family] += u64::from(held[nth].exchange().is_err());
                 }
-                let nth = usize::try_from(opened).expect("small") % held.len();
-                broken += u64::from(held[nth].exchange().is_err());
+                opened += 1;
             }
         });
-        broken += held.iter_mut().map(|held| u64::from(held.exchange().is_err())).sum::<u64>();
-        println!(
-            "{} packets of a flood on tables of {tables}: {broken} of {HELD} held connections broken, {failed} of {opened} new ones failed",
-            sent.load(Relaxed)
-        );
-        assert_eq!(broken, 0);
-        assert!(failed * 1000 <= opened, "{failed} of {opened}");
+        for (nth, held) in held.iter_mut().enumerate() {
+            broken[nth % 2] += u64::from(held.exchange().is_err());
+        }
+        for family in 0..2 {
+            println!(
+                "IPv{}: {} packets of a flood on tables of {tables}: {} of {} held connections broken, {} of {opened} new ones failed",
+                4 + 2 * family,
+                sent.load(Relaxed),
+                broken[family],
+                HELD / 2,
+                failed[family],
+            );
+        }
+        assert_eq!(broken, [0; 2]);
+        assert!(failed.iter().all(|failed| failed * 1000 <= opened), "{failed:?} of {opened}");
         let full = scene.world.datapath.counters().expect("counters");
         assert!(full.iter().any(|(reason, direction, counter)| {
             *direction == Direction::Egress
                 && *reason == cellwall_abi::Reason::Allowed
-                && counter.packets > tables
+                && counter.packets > 2 * tables
         }));
     });
 }

@@ -53,9 +53,13 @@ pub(crate) fn ask(
     flow: &Question,
     probes: &mut Vec<Probe>,
 ) -> Result<Asked, String> {
-    let port = port(flow)?;
+    let of_family = |ipv4| {
+        let unknown = || format!("protocol: `{}` is none of TCP, UDP, SCTP and ICMP", flow.protocol);
+        flow.protocol.protocol(ipv4).ok_or_else(unknown)
+    };
     // Of what has ports the number does not depend on the family.
-    let transport = flow.protocol.protocol(true);
+    let transport = of_family(true)?;
+    let port = port(flow)?;
     let src = directory.source(&flow.src).map_err(|why| format!("src: {why}"))?;
     let of_dst = |why| format!("dst: {why}");
     match directory.destination(&flow.dst, transport, port).map_err(of_dst)? {
@@ -63,7 +67,7 @@ pub(crate) fn ask(
             let ends = addresses_of(&src, &dst).ok_or_else(|| {
                 format!("{} and {} have no addresses of the same family", flow.src, flow.dst)
             })?;
-            let protocol = flow.protocol.protocol(ends.0.is_ipv4());
+            let protocol = of_family(ends.0.is_ipv4())?;
             Ok(Asked::Flow(halves([&src, &dst], ends, protocol, port, probes)))
         }
         Destination::Service(service) => {
@@ -120,7 +124,7 @@ fn addresses_of(src: &Place, dst: &Place) -> Option<(IpAddr, IpAddr)> {
 }
 
 fn port(flow: &Question) -> Result<u16, String> {
-    match (flow.protocol, flow.port) {
+    match (&flow.protocol, flow.port) {
         (Transport::Icmp, None | Some(0)) => Ok(0),
         (Transport::Icmp, Some(_)) => Err("port: ICMP has no ports".to_owned()),
         (_, None) => Err("port: is missing".to_owned()),

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use cellwall_policy::flow::Protocol;
-use cellwall_policy::model::{Cluster, Kind, ObjectKey, Phase, ServiceSelector};
+use cellwall_policy::model::{Cluster, Kind, ObjectKey, Phase, Pod, Service, ServiceSelector};
 
 use crate::flows::End;
 
@@ -81,6 +81,7 @@ impl<'a> Directory<'a> {
             End::Pod(name) => self.pod(&named(Kind::Pod, name)?),
             End::Service(_) => Err("a Service opens no connections: name one of its pods".to_owned()),
             End::Ip(text) => self.at(address(text)?),
+            End::Unclear(fields) => Err(unclear(fields)),
         }
     }
 
@@ -99,12 +100,45 @@ impl<'a> Directory<'a> {
             End::Service(_) => Err("Services have no ICMP: name a pod".to_owned()),
             End::Ip(text) => {
                 let address = address(text)?;
-                match self.service_at(address, protocol, port) {
-                    Some(service) => Ok(Destination::Service(service)),
-                    None => self.at(address).map(Destination::Place),
+                if let Some(service) = self.service_at(address, protocol, port) {
+                    return Ok(Destination::Service(service));
+                }
+                let place = self.at(address)?;
+                match self.behind_node(address, &place, protocol, port) {
+                    Some(instead) => Err(instead),
+                    None => Ok(Destination::Place(place)),
                 }
             }
+            End::Unclear(fields) => Err(unclear(fields)),
         }
+    }
+
+    /// What to ask about instead of a port of a node that leads elsewhere: a node judges where it leads, on the way
+    /// usually from an address of its own, which is another question than this one.
+    fn behind_node(&self, address: IpAddr, place: &Place, protocol: Protocol, port: u16) -> Option<String> {
+        if place.who != Who::Node {
+            return None;
+        }
+        let node = if place.node.is_empty() { address.to_string() } else { place.node.clone() };
+        let is_its = |service: &&Service| {
+            service.ports.iter().any(|p| p.node_port == Some(port) && p.protocol == protocol)
+        };
+        if let Some(service) = self.cluster.services.values().find(is_its) {
+            let key = service.key();
+            return Some(format!("port {port} of node {node} is {key}: ask for the service"));
+        }
+        let leads_to = |pod: &&Pod| {
+            // A pod that is not placed yet may come to be there.
+            let may_be_here = pod.node.is_empty() || pod.node == place.node;
+            may_be_here
+                && pod.phase != Phase::Terminal
+                && pod.host_ports.iter().any(|p| {
+                    (p.number, p.protocol) == (port, protocol)
+                        && p.address.is_none_or(|a| a == address || a.is_unspecified())
+                })
+        };
+        let pod = self.cluster.pods.values().find(leads_to)?.key();
+        Some(format!("port {port} of node {node} leads to {pod}: ask for the pod"))
     }
 
     pub(crate) fn pod(&self, key: &ObjectKey) -> Result<Place, String> {
@@ -142,6 +176,15 @@ fn address(text: &str) -> Result<IpAddr, String> {
         return Err(format!("{address} is an address that no packet on a wire has"));
     }
     Ok(address)
+}
+
+/// Why an end cannot be looked for.
+fn unclear(fields: &[String]) -> String {
+    match fields {
+        [] => "nobody is named: that takes one of pod, service and ip".to_owned(),
+        [one] => format!("`{one}` is none of pod, service and ip"),
+        more => format!("{} are named together: that takes one of pod, service and ip", more.join(" and ")),
+    }
 }
 
 /// The object that `namespace/name` names.

@@ -30,7 +30,8 @@ const FAILED: u8 = 3;
 const HELP: &str = r#"Flows:
   A JSON list. SRC and DST are {"pod": "NAMESPACE/NAME"} or {"ip": "ADDRESS"}, and DST may be
   {"service": "NAMESPACE/NAME"}, at the Service's port; PROTOCOL is TCP, UDP, SCTP or ICMP, which
-  has no port. IPv4 is meant where both ends have it.
+  has no port. IPv4 is meant where both ends have it. A port of a node that leads to a Service or a
+  pod is an error that names it.
 
   [{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000},
    {"src": {"ip": "203.0.113.9"}, "dst": {"pod": "shop/web"}, "protocol": "TCP", "port": 8080}]

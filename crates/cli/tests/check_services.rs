@@ -318,3 +318,68 @@ fn services_of_a_typed_list_count() {
     let answer = answer(&shop(&[&list]), &from_web("TCP/80"));
     assert_eq!(backends(&answer), ["shop/new 8080 allow", "shop/old 8080 allow"]);
 }
+
+/// What a node judges there is where the port leads, which is not the node.
+#[test]
+fn a_port_of_a_node_that_leads_elsewhere_is_not_the_nodes() {
+    let node = |name: &str, host: u8| {
+        format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}, status: {{addresses: [{{type: InternalIP, \
+             address: 192.168.0.{host}}}, {{type: InternalIP, address: \"fd00:9::{host}\"}}]}}}}"
+        )
+    };
+    let hosting = |name: &str, more: &str, place: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{namespace: shop, name: {name}}}, spec: {{{place}containers: \
+             [{{name: c, ports: [{{containerPort: 9, {more}}}]}}]}}, status: {{podIP: 10.0.1.{}}}}}",
+            more.len()
+        )
+    };
+    let objects = shop(&[
+        &node("n1", 1),
+        &node("n2", 2),
+        &service(
+            "api",
+            "type: NodePort, selector: {app: api}, ports: [{port: 80, nodePort: 30080, targetPort: http}]",
+        ),
+        &hosting("edge", "hostPort: 8443", "nodeName: n1, "),
+        &hosting("bound", "hostPort: 8444, hostIP: 192.168.0.1", "nodeName: n1, "),
+        // Nobody knows yet where it will run.
+        &hosting("anywhere", "hostPort: 53, protocol: UDP", ""),
+        &policy("{ports: [{port: http}]}"),
+    ]);
+    let service =
+        |name: &str| format!("dst: port 30080 of node {name} is Service shop/api: ask for the service");
+    let cases = [
+        ("192.168.0.1", "TCP/30080", service("n1")),
+        ("fd00:9::2", "TCP/30080", service("n2")),
+        (
+            "192.168.0.1",
+            "TCP/8443",
+            "dst: port 8443 of node n1 leads to Pod shop/edge: ask for the pod".to_owned(),
+        ),
+        (
+            "192.168.0.1",
+            "TCP/8444",
+            "dst: port 8444 of node n1 leads to Pod shop/bound: ask for the pod".to_owned(),
+        ),
+        (
+            "192.168.0.2",
+            "UDP/53",
+            "dst: port 53 of node n2 leads to Pod shop/anywhere: ask for the pod".to_owned(),
+        ),
+        // Other protocols, ports, nodes and addresses.
+        ("192.168.0.1", "UDP/30080", "answered".to_owned()),
+        ("192.168.0.1", "TCP/80", "answered".to_owned()),
+        ("192.168.0.2", "TCP/8443", "answered".to_owned()),
+        ("fd00:9::1", "TCP/8444", "answered".to_owned()),
+        ("192.168.0.1", "ICMP", "answered".to_owned()),
+        ("192.0.2.1", "TCP/30080", "answered".to_owned()),
+    ];
+    let asked: Vec<Value> = cases.iter().map(|(to, port, _)| flow("shop/web", to, port)).collect();
+    let run = check(&objects, &json!(asked));
+    let said: Vec<String> =
+        run.answers().iter().map(|a| a["error"].as_str().unwrap_or("answered").to_owned()).collect();
+    assert_eq!(said, cases.map(|(_, _, said)| said));
+    assert_eq!(run.code, 2);
+}

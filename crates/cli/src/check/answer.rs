@@ -49,7 +49,7 @@ fn verdict(item: &Item) -> &'static str {
 /// A flow, and below it the backends of its Service.
 fn rows(flow: &Question, item: &Item) -> Vec<[String; 6]> {
     let (src, dst) = (flow.src.to_string(), flow.dst.to_string());
-    let protocol = format!("{:?}", flow.protocol).to_uppercase();
+    let protocol = flow.protocol.to_string();
     let with_port = |port: i64| format!("{protocol}/{port}");
     let asked = flow.port.map_or_else(|| protocol.clone(), with_port);
     let answer = match item {

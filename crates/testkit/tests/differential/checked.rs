@@ -134,10 +134,26 @@ fn asked(objects: &Objects, flow: &Flow, report: &mut Report) -> Result<Asked, &
     if matches!(dst, End::Ip(_)) && virtual_addresses(objects).contains(&to) {
         return Err("an address that a node translates");
     }
+    if matches!(dst, End::Ip(_)) && leads_elsewhere(objects, flow) {
+        return Err("a port of nodes that leads elsewhere");
+    }
     let port = flow.protocol.has_ports().then(|| i64::from(flow.port));
     let question = Question { src, dst, protocol, port };
     let expected = judged(objects, (from, to), [source, destination], (flow.protocol, flow.port), report);
     Ok(Asked { question, expected })
+}
+
+/// True for a port that some Service or pod has at nodes: at their addresses it is another question.
+fn leads_elsewhere(objects: &Objects, flow: &Flow) -> bool {
+    let is_it = |number: Option<i32>| number == Some(i32::from(flow.port));
+    let ports = objects.services.iter().filter_map(|service| service.spec.as_ref()?.ports.as_ref()).flatten();
+    let containers = objects.pods.iter().filter_map(|pod| pod.spec.as_ref()).flat_map(|spec| {
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .flat_map(|c| c.ports.iter().flatten())
+    });
+    ports.map(|port| port.node_port).chain(containers.map(|port| port.host_port)).any(is_it)
 }
 
 /// What the judge says at both ends.

@@ -33,8 +33,8 @@ test-kernel: setup ## Run the tests that load programs into a kernel, here and o
 mutants: setup ## Plant each bug of mutants.txt and see its test fail
 	@scripts/mutants.sh
 
-fuzz: setup ## Hostile frames at an isolated pod: what passes is allowed (root: also through the kernel)
-	CELLWALL_FRAMES=$${CELLWALL_FRAMES:-100000} cargo test --locked -p cellwall-testkit --test differential -- --nocapture fuzz::
+fuzz: setup ## Hostile frames at an isolated pod: what passes is allowed (root: also through the kernel); keeps what it finds
+	CELLWALL_KEEP=$${CELLWALL_KEEP:-1} CELLWALL_FRAMES=$${CELLWALL_FRAMES:-100000} cargo test --locked -p cellwall-testkit --test differential -- --nocapture fuzz::
 
 soak: setup ## The long version of the tests against the judge: a million clusters, 40 million frames (two hours)
 	@scripts/soak.sh

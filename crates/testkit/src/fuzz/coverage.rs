@@ -4,16 +4,12 @@
 //! protocol and flags, and the first headers on the way there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use cellwall_abi::Reason;
 use cellwall_policy::flow::Direction;
 
+use super::corpus::Kept;
 use super::see::{Seen, see};
-
-/// A frame that is kept, and the hook it is for.
-pub type Kept = (Direction, Vec<u8>);
 
 /// Frames that are mutated are at most so many.
 const POOL: usize = 8192;
@@ -135,46 +131,4 @@ fn path(frame: &[u8]) -> impl Iterator<Item = u64> + '_ {
     };
     let ether_type = frame.get(12..14).map_or(0, |b| u64::from(b[0]) << 8 | u64::from(b[1]));
     std::iter::once(ether_type).chain(kinds.into_iter().map(u64::from))
-}
-
-fn file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus/frames.txt")
-}
-
-/// The frames that are kept in the tree: `in` or `out`, and the bytes.
-///
-/// # Panics
-/// When there is no such file, or a line is something else.
-#[must_use]
-pub fn read_corpus() -> Vec<Kept> {
-    let text = std::fs::read_to_string(file()).expect("corpus/frames.txt");
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let (hook, hex) = line.split_once(' ').expect("a hook and bytes");
-            let direction = if hook == "in" { Direction::Ingress } else { Direction::Egress };
-            let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal digits");
-            (direction, (0..hex.len()).step_by(2).map(byte).collect())
-        })
-        .collect()
-}
-
-/// Keeps frames in the tree.
-///
-/// # Panics
-/// When the file cannot be written.
-pub fn write_corpus<'a>(frames: impl Iterator<Item = &'a Kept>) {
-    let mut lines: Vec<String> = frames
-        .map(|(direction, frame)| {
-            let mut line =
-                if *direction == Direction::Ingress { "in ".to_owned() } else { "out ".to_owned() };
-            for byte in frame {
-                let _ = write!(line, "{byte:02x}");
-            }
-            line
-        })
-        .collect();
-    lines.sort();
-    let head = "# One frame for every outcome that `make fuzz` has reached; CELLWALL_KEEP=1 writes it.\n";
-    std::fs::write(file(), format!("{head}{}\n", lines.join("\n"))).expect("the corpus");
 }

@@ -10,7 +10,7 @@ use cellwall_oracle::{Flow, Objects, decide};
 use cellwall_policy::flow::{Decision, Direction, Protocol};
 
 use super::grammar::{Place, link_local};
-use super::see::{Part, Seen, see};
+use super::see::{Part, Seen, Why, see};
 
 /// What must become of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Judge {
     known: HashMap<(Direction, IpAddr, u8, u16), bool>,
     opened: HashSet<Opened>,
     firsts: HashSet<Datagram>,
+    /// The same behind a translation, where datagrams are others.
+    firsts_behind: HashSet<Datagram>,
 }
 
 const TUNNELS: [u8; 7] = [4, 41, 47, 50, 51, 97, 115];
@@ -49,13 +51,22 @@ impl Judge {
     /// A judge who has seen nothing yet. `nodes` are the addresses of nodes among the remote ones.
     #[must_use]
     pub fn new(objects: Objects, place: Place, nodes: Vec<IpAddr>) -> Self {
-        Self { objects, place, nodes, known: HashMap::new(), opened: HashSet::new(), firsts: HashSet::new() }
+        Self {
+            objects,
+            place,
+            nodes,
+            known: HashMap::new(),
+            opened: HashSet::new(),
+            firsts: HashSet::new(),
+            firsts_behind: HashSet::new(),
+        }
     }
 
     /// Forgets what was opened, and what began.
     pub fn forget(&mut self) {
         self.opened.clear();
         self.firsts.clear();
+        self.firsts_behind.clear();
     }
 
     fn own(&self, family_of: IpAddr) -> IpAddr {
@@ -116,6 +127,45 @@ impl Judge {
             self.firsts.insert(datagram);
         }
         sentence
+    }
+
+    /// What must become of a frame with the pod's stamp at the hook behind a translation: whoever it comes from by then,
+    /// it goes only where the pod itself may open something.
+    pub fn sentence_behind(&mut self, frame: &[u8]) -> Sentence {
+        let out = Direction::Egress;
+        let (source, destination, protocol, part, id, payload) = match see(frame) {
+            Seen::Packet { source, destination, protocol, part, id, payload, .. } => {
+                (source, destination, protocol, part, id, payload)
+            }
+            // The node's own stack has seen to lengths; what is read of such a packet stands before its end.
+            Seen::Nothing(Why::Broken, Some((from, to))) => {
+                return if from == to || to == self.own(to) || self.allows_some(out, to) {
+                    May
+                } else {
+                    Never
+                };
+            }
+            Seen::Nothing(..) | Seen::Arp(_) => return Never,
+        };
+        if destination == self.own(destination) {
+            return May;
+        }
+        let datagram = (out, destination, id, if destination.is_ipv4() { protocol } else { 0 });
+        if part == Part::Later {
+            // Nobody is kept from itself, and what it left its pod with was its own address.
+            let may = source == destination
+                || self.firsts_behind.contains(&datagram)
+                || self.allows_some(out, destination);
+            return if may { May } else { Never };
+        }
+        let port = if matches!(protocol, 6 | 17 | 132) { pair(&payload, 2) } else { 0 };
+        if !self.allows(out, destination, protocol, port) {
+            return Never;
+        }
+        if part == Part::First {
+            self.firsts_behind.insert(datagram);
+        }
+        Must
     }
 
     fn is_own_arp(&self, arp: &[u8]) -> bool {

@@ -2,6 +2,9 @@
 //! judge allows; what is well-formed and allowed, passes. In memory, guided by what was reached; through the loaded
 //! programs; and over a real veth to sockets of every port and protocol.
 //!
+//! A frame that fails is kept under `make fuzz`, and every run reads it first (`corpus/found.txt`); frames that reach
+//! something new are kept, too.
+//!
 //! `CELLWALL_FRAMES` says how many frames of each class. A message says the seed; `CELLWALL_SEED` begins there.
 
 mod fragments;

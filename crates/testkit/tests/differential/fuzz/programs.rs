@@ -2,13 +2,14 @@
 
 use std::thread;
 
-use cellwall_datapath::{At, Datapath, Settings, now_tick};
+use cellwall_datapath::{At, Datapath, Settings, TestRunError, now_tick};
 use cellwall_policy::compile::Compiler;
 use cellwall_policy::flow::Direction;
 use cellwall_policy::model::{Cluster, Touched};
 use cellwall_policy::plan::plan;
 use cellwall_testkit::bpffs;
-use cellwall_testkit::fuzz::{Class, read_corpus};
+use cellwall_testkit::fuzz::{Class, Judge, Sentence, keep_found, read_corpus};
+use cellwall_testkit::memory::MARK;
 use cellwall_testkit::net::{Namespace, is_root};
 use cellwall_testkit::objects::Rng;
 
@@ -42,33 +43,69 @@ pub(crate) fn datapath(cluster: &Cluster, tag: &str) -> Datapath {
     datapath
 }
 
+/// The programs and their judge.
+struct Programs {
+    datapath: Datapath,
+    judge: Judge,
+    hook: Hook,
+    asked: u64,
+    stamped: u64,
+    refused: u64,
+}
+
+impl Programs {
+    /// Asks both about a frame at a hook of the pod, and, when it is for the way out, behind a translation as well.
+    fn ask(&mut self, direction: Direction, frame: &[u8]) -> Option<String> {
+        let ingress_ifindex = if direction == Direction::Egress { POD } else { UPLINK };
+        let at = At { ifindex: POD, ingress_ifindex, mark: 0 };
+        let ran = self.datapath.test_run(direction, frame, at);
+        let passes = self.ran(ran, frame)?;
+        self.asked += 1;
+        let mut what = wrong(self.judge.sentence(frame, direction), passes).map(str::to_owned);
+        if direction == Direction::Egress {
+            what = what.or(self.ask_behind(frame));
+        }
+        let what = what?;
+        keep_found(direction, frame, &self.hook.place, &self.hook.place);
+        Some(format!("{direction:?} {}: {what}", hex(frame)))
+    }
+
+    /// A test run takes no `tc_index`: the pod is named by the interface that received the frame, or nobody is.
+    fn ask_behind(&mut self, frame: &[u8]) -> Option<String> {
+        self.stamped += 1;
+        let is_pods = !self.stamped.is_multiple_of(8);
+        let ingress_ifindex = if is_pods { POD } else { UPLINK };
+        let at = At { ifindex: UPLINK, ingress_ifindex, mark: MARK };
+        let ran = self.datapath.test_run_node(frame, at);
+        let passes = self.ran(ran, frame)?;
+        let sentence = if is_pods { self.judge.sentence_behind(frame) } else { Sentence::Never };
+        wrong(sentence, passes).map(|what| format!("stamped, received by {ingress_ifindex}, {what}"))
+    }
+
+    fn ran(&mut self, ran: Result<bool, TestRunError>, frame: &[u8]) -> Option<bool> {
+        match ran {
+            Ok(passes) => Some(passes),
+            // Of less than its headers the kernel makes no packet to run a program on.
+            Err(_) if frame.len() < 14 + 40 => {
+                self.refused += 1;
+                None
+            }
+            Err(error) => panic!("{error}: {}", hex(frame)),
+        }
+    }
+}
+
 fn run() {
     let namespace = Namespace::new().expect("a namespace");
     let links = [POD, UPLINK].map(|n| format!("link add cw{n} index {n} type bridge"));
     namespace.ip(&links.each_ref().map(String::as_str)).expect("interfaces");
     namespace.enter().expect("it is alive");
+    let hook = Hook::new();
+    let judge = judge(&hook.place);
     let datapath = datapath(&at_hook(POD), "programs");
-    let mut hook = Hook::new();
-    let mut judge = judge(&hook.place);
-    let (mut asked, mut refused) = (0_u64, 0_u64);
-    let mut ask = |direction: Direction, frame: &[u8]| {
-        let ingress_ifindex = if direction == Direction::Egress { POD } else { UPLINK };
-        let at = At { ifindex: POD, ingress_ifindex, mark: 0 };
-        let passes = match datapath.test_run(direction, frame, at) {
-            Ok(passes) => passes,
-            // Of less than its headers the kernel makes no packet to run a program on.
-            Err(_) if frame.len() < 14 + 40 => {
-                refused += 1;
-                return None;
-            }
-            Err(error) => panic!("{error}: {}", hex(frame)),
-        };
-        asked += 1;
-        let what = wrong(judge.sentence(frame, direction), passes)?;
-        Some(format!("{direction:?} {}: {what}", hex(frame)))
-    };
+    let mut programs = Programs { datapath, judge, hook, asked: 0, stamped: 0, refused: 0 };
     for (direction, frame) in read_corpus() {
-        if let Some(wrong) = ask(direction, &frame) {
+        if let Some(wrong) = programs.ask(direction, &frame) {
             panic!("a kept frame: {wrong}");
         }
     }
@@ -78,13 +115,14 @@ fn run() {
         let seed = 1000 + seed + nth as u64;
         let mut rng = Rng::new(seed);
         for round in 0..count {
+            let hook = &mut programs.hook;
             if round % 4096 == 0 {
                 hook.forget();
             }
             let (direction, frame) = next(&mut rng, class, &hook.place, &hook.coverage);
             let guess = hook.verdict(direction, &frame);
             hook.coverage.saw(direction, guess.reason, &frame);
-            let found = ask(direction, &frame);
+            let found = programs.ask(direction, &frame);
             wrong.extend(
                 found.map(|found| {
                     format!("seed {seed}, {class:?}, frame {round}: {found}; in memory {guess:?}")
@@ -95,8 +133,11 @@ fn run() {
     wrong.truncate(20);
     assert!(wrong.is_empty(), "{wrong:#?}");
     println!(
-        "through the programs: {asked} frames ({refused} that the kernel did not take), {} states of the parser, 0 differences",
-        hook.coverage.states()
+        "through the programs: {} frames ({} that the kernel did not take) and {} with a stamp, {} states of the parser, 0 differences",
+        programs.asked,
+        programs.refused,
+        programs.stamped,
+        programs.hook.coverage.states()
     );
 }
 

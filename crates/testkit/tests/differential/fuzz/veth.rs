@@ -5,16 +5,20 @@ use std::collections::HashSet;
 use std::thread;
 
 use cellwall_policy::flow::Direction;
-use cellwall_testkit::fuzz::{Class, Judge, Place, Sentence, generate, link_local, mutate};
+use cellwall_testkit::fuzz::{
+    Class, Judge, Place, Sentence, generate, keep_found, link_local, moved, mutate, read_found,
+};
 use cellwall_testkit::net::is_root;
 use cellwall_testkit::objects::Rng;
 
 use super::rig::Rig;
-use super::scene::{hex, judge, wrong};
+use super::scene::{hex, judge, usual_place, wrong};
 use super::sockets::Delivered;
 use crate::report::number;
 
 const FRAMES: u64 = 2000;
+/// Differences of one class and direction after which no more are looked for.
+const ENOUGH: usize = 20;
 /// Frames between two looks: fewer than a queue has room for.
 const BATCH: usize = 250;
 
@@ -63,7 +67,17 @@ struct Outcome {
     due: u64,
     /// Packets that sockets got.
     delivered: u64,
-    wrong: Vec<String>,
+    wrong: Vec<Wrong>,
+}
+
+/// A frame, or a packet at a socket, of which the judge says something else.
+#[derive(Clone, Debug)]
+struct Wrong {
+    direction: Direction,
+    /// What is odd about the frames of its batch; `None`: they were kept.
+    class: Option<Class>,
+    at_socket: bool,
+    what: String,
 }
 
 /// One direction, and its judge.
@@ -71,10 +85,25 @@ struct Run<'a> {
     rig: &'a mut Rig,
     judge: Judge,
     direction: Direction,
+    /// That of the next batch.
+    class: Option<Class>,
     outcome: Outcome,
 }
 
 impl Run<'_> {
+    /// Notes what is wrong, and keeps the frame that it is about.
+    fn wrong(&mut self, frame: Option<&[u8]>, at_socket: bool, what: String) {
+        if let Some(frame) = frame {
+            keep_found(self.direction, frame, &self.rig.place, &usual_place());
+        }
+        self.outcome.wrong.push(Wrong { direction: self.direction, class: self.class, at_socket, what });
+    }
+
+    /// How much is wrong with the frames of this class.
+    fn wrong_of_class(&self) -> usize {
+        self.outcome.wrong.iter().filter(|wrong| wrong.class == self.class).count()
+    }
+
     fn batch(&mut self, frames: &[Vec<u8>]) {
         let arrived = self.rig.send(self.direction, frames);
         let sent: HashSet<Vec<u8>> = frames.iter().flat_map(|f| [f.clone(), untagged(f)]).collect();
@@ -82,7 +111,7 @@ impl Run<'_> {
         let (ours, theirs): (Vec<_>, Vec<_>) = arrived.into_iter().partition(|frame| sent.contains(frame));
         for frame in theirs {
             if self.judge.sentence(&frame, self.direction) == Sentence::Never {
-                self.outcome.wrong.push(format!("{} of a kernel's own passes", hex(&frame)));
+                self.wrong(Some(&frame), false, format!("{} of a kernel's own passes", hex(&frame)));
             }
         }
         let mut next = ours.iter().peekable();
@@ -99,17 +128,26 @@ impl Run<'_> {
             // A kernel takes no tag off that is not followed by two bytes behind the EtherType (skb_vlan_untag).
             let by_kernel = frame.len() < 20 && untagged(frame) != *frame;
             if let Some(what) = wrong(sentence, passed).filter(|_| passed || !(by_bridge || by_kernel)) {
-                self.outcome.wrong.push(format!("{} {what}", hex(frame)));
+                self.wrong(Some(frame), false, format!("{} {what}", hex(frame)));
             }
         }
         if let Some(frame) = next.next() {
-            self.outcome.wrong.push(format!("{} arrives out of order", hex(frame)));
+            self.wrong(Some(frame), false, format!("{} arrives out of order", hex(frame)));
         }
+        self.sockets(frames);
+    }
+
+    /// What sockets got of a batch.
+    fn sockets(&mut self, frames: &[Vec<u8>]) {
         let receiver = if self.direction == Direction::Ingress { &self.rig.pod } else { &self.rig.world };
         for delivered in receiver.sockets.delivered() {
             self.outcome.delivered += 1;
             if !self.may_be_delivered(&delivered) {
-                self.outcome.wrong.push(format!("a socket gets {delivered:x?}"));
+                // Of a datagram in fragments the beginning is in one of them.
+                let head = &delivered.payload[..delivered.payload.len().min(16)];
+                let frame =
+                    frames.iter().find(|frame| frame.windows(head.len().max(1)).any(|part| part == head));
+                self.wrong(frame.map(Vec::as_slice), true, format!("a socket gets {delivered:x?}"));
             }
         }
     }
@@ -133,29 +171,35 @@ impl Run<'_> {
     }
 }
 
-/// Sends frames of every class in both directions.
+/// Sends frames of every class in both directions, after those that failed once.
 fn run(count: u64, with_policies: bool) -> Outcome {
     let mut total = Outcome::default();
     for direction in Direction::ALL {
         // A table of connections of its own: nothing in it was opened from the other side.
         let mut rig = Rig::new(with_policies);
         let place = rig.place.clone();
-        let mut run = Run { judge: judge(&place), rig: &mut rig, direction, outcome: Outcome::default() };
+        let (judge, outcome) = (judge(&place), Outcome::default());
+        let mut run = Run { judge, rig: &mut rig, direction, class: None, outcome };
+        if with_policies {
+            let found = read_found().into_iter().filter(|(of, frame)| *of == direction && frame.len() >= 14);
+            let found: Vec<_> = found.map(|(_, frame)| moved(&frame, &usual_place(), &place)).collect();
+            found.chunks(BATCH).for_each(|batch| run.batch(batch));
+        }
         for (nth, class) in Class::ALL.into_iter().enumerate() {
+            run.class = Some(class);
             let seed = 2000 + number("CELLWALL_SEED", 0) + nth as u64;
             let mut rng = Rng::new(seed);
             let mut left = count;
-            while left > 0 && run.outcome.wrong.len() < 20 {
+            while left > 0 && run.wrong_of_class() < ENOUGH {
                 let size = left.min(BATCH as u64);
                 left -= size;
                 let mut frames: Vec<Vec<u8>> =
                     (0..size).map(|_| frame(&mut rng, class, &place, direction)).collect();
                 frames.retain(|frame| frame.len() >= 14);
-                let before = run.outcome.wrong.len();
                 run.batch(&frames);
-                if run.outcome.wrong.len() > before {
-                    run.outcome.wrong.push(format!("  of seed {seed}, {class:?}, {direction:?}"));
-                }
+            }
+            if with_policies && run.wrong_of_class() > 0 {
+                println!("{class:?}, {direction:?}: differences of seed {seed}");
             }
         }
         total.sent += run.outcome.sent;
@@ -190,18 +234,33 @@ fn no_socket_gets_what_the_judge_denies() {
         outcome.delivered,
         outcome.wrong.len()
     );
-    assert!(outcome.wrong.is_empty(), "{:#?}", outcome.wrong);
+    let wrong: Vec<&String> = outcome.wrong.iter().map(|wrong| &wrong.what).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(outcome.due * 50 > outcome.sent && outcome.delivered * 100 > outcome.sent, "{outcome:?}");
 }
 
-/// The same frames at a pod without policies: what would be a leak arrives, or the test above shows nothing.
+/// The same frames at a pod without policies: of every class, in both directions, what would be a leak arrives, or the test
+/// above shows nothing about it.
 #[test]
 fn without_policies_the_leaks_are_seen() {
     let Some(outcome) = on_thread(|| run(250, false)) else { return };
-    let leaks = |what: &str| outcome.wrong.iter().filter(|line| line.contains(what)).count();
-    let (frames, sockets) = (leaks("passes, and the judge denies it"), leaks("a socket gets"));
-    println!(
-        "without policies: {frames} frames and {sockets} packets at sockets are seen that policies would deny"
-    );
-    assert!(frames > 5 && sockets > 5, "{outcome:#?}");
+    let mut blind = Vec::new();
+    for class in Class::ALL {
+        for direction in Direction::ALL {
+            let of_class =
+                outcome.wrong.iter().filter(|w| w.class == Some(class) && w.direction == direction);
+            let (sockets, frames): (Vec<_>, Vec<_>) = of_class.partition(|wrong| wrong.at_socket);
+            println!(
+                "without policies: {class:?}, {direction:?}: {} frames and {} packets at sockets that policies would deny",
+                frames.len(),
+                sockets.len()
+            );
+            // Of ICMP it is the frame that is judged, and not what a socket gets.
+            let is_icmp = matches!(class, Class::Neighbours | Class::Icmp);
+            if frames.len() <= 5 || sockets.len() <= 5 && !is_icmp {
+                blind.push((class, direction, frames.len(), sockets.len()));
+            }
+        }
+    }
+    assert!(blind.is_empty(), "{blind:?}");
 }

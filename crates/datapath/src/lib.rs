@@ -34,7 +34,7 @@ mod test_run;
 
 pub use clock::{now_ns, now_tick};
 pub use count::Usage;
-pub use datapath::{Attached, Datapath};
+pub use datapath::{Attached, Datapath, before_reading};
 pub use error::{AttachError, ImportError, OpenError, RunError, TableError, TestRunError, WatchError};
 pub use features::Features;
 pub use memory::memory;

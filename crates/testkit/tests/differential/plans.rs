@@ -5,19 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use cellwall_abi::{Be16, Family, Reason, V4, V6};
+use cellwall_datapath::before_reading;
 use cellwall_oracle::{Flow, Objects};
 use cellwall_policy::compile::Compiler;
 use cellwall_policy::flow::{Direction, Protocol};
 use cellwall_policy::model::{Change, Cluster, Kind, ObjectKey, Touched};
-use cellwall_policy::plan::plan;
-use cellwall_policy::wanted::{Observed, ServiceKey};
+use cellwall_policy::plan::{Op, plan};
+use cellwall_policy::wanted::{Observed, ServiceKey, Wanted};
 use cellwall_testkit::connections::Connections;
 use cellwall_testkit::fake::{FakeKernel, Reader};
 use cellwall_testkit::frame::{Frame, segment};
 use cellwall_testkit::memory::{Lookup, Memory, after};
 use cellwall_testkit::objects::{Rng, changes as said, flows, generate, mutate, service_flows};
 use cellwall_verdict::header::ACK;
-use cellwall_verdict::{Tables, process};
+use cellwall_verdict::{Tables, Verdict, process};
 
 use crate::cluster::{ROOM, SECRET, changes, cluster, links};
 use crate::judged::{interfaces, no_packet};
@@ -86,41 +87,44 @@ fn next_packet(flow: &Flow, ifindex: u32) -> Frame {
     frame
 }
 
-/// Asks readers at every moment of a plan.
+/// Asks readers at every moment. `states` are what the tables say, one after the other: a reader gets the verdict of one of
+/// them.
 fn check(
-    old: &Observed,
+    states: &[&Observed],
     kernel: &FakeKernel,
-    new: &Observed,
     questions: &[Question],
     rng: &mut Rng,
 ) -> Result<(), String> {
-    check_services(old, kernel, new, rng)?;
+    check_services(states, kernel, rng)?;
     for (flow, ifindex) in questions {
-        let ask = |tables: &Observed| {
-            let memory = Memory::new(tables.clone());
+        let ask = |tables: &&Observed| {
+            let memory = Memory::new((*tables).clone());
             (process(&Frame::opening(flow, *ifindex), &memory, flow.direction), memory)
         };
-        let ((before, connected), (behind, _)) = (ask(old), ask(new));
+        let (_, connected) = ask(&states[0]);
+        let verdicts: Vec<Verdict> = states.iter().map(|tables| ask(tables).0).collect();
+        // What runs to a Service stays with the backend that it has, whatever becomes of the Service.
+        let to_service = verdicts.iter().any(|verdict| verdict.reason == Reason::Deferred)
+            || states.iter().any(|tables| is_translated(tables, flow));
+        let allowed: Vec<bool> = verdicts.iter().map(Verdict::passes).collect();
         for moment in 0..kernel.len() {
             let seed = rng.below(usize::MAX) as u64;
             let reader = kernel.reader(moment, seed);
             let found = process(&Frame::opening(flow, *ifindex), &reader, flow.direction);
-            if found != before && found != behind {
+            if !verdicts.contains(&found) {
                 return Err(format!(
-                    "at {moment} of {}: {flow:?} gets {found:?}, neither {before:?} nor {behind:?}",
+                    "at {moment} of {}: {flow:?} gets {found:?}, none of {verdicts:?}",
                     kernel.len()
                 ));
             }
-            // What runs to a Service stays with the backend that it has, whatever becomes of the Service.
-            let to_service = [before, behind].iter().any(|verdict| verdict.reason == Reason::Deferred);
-            if !before.passes() || to_service || is_translated(old, flow) || is_translated(new, flow) {
+            if !allowed[0] || to_service {
                 continue;
             }
             let reader = kernel.reader(moment, seed);
             left_behind(|m| &m.four, &connected, &reader.memory);
             left_behind(|m| &m.six, &connected, &reader.memory);
             if let Some(wrong) =
-                live_connection(&reader, flow, *ifindex, behind.passes(), moment + 1 == kernel.len())
+                live_connection(&reader, flow, *ifindex, &allowed, moment + 1 == kernel.len())
             {
                 return Err(format!("at {moment} of {}: {wrong}", kernel.len()));
             }
@@ -134,13 +138,12 @@ fn is_translated(tables: &Observed, flow: &Flow) -> bool {
     flow.direction == Direction::Egress && tables.services.contains_key(&key)
 }
 
-/// What a reader is told of an address that is translated in either state: all of what the old one says of it, or all of
-/// what the new one says.
-fn check_services(old: &Observed, kernel: &FakeKernel, new: &Observed, rng: &mut Rng) -> Result<(), String> {
-    let keys: BTreeSet<&ServiceKey> = old.services.keys().chain(new.services.keys()).collect();
-    let lookups = [old, new].map(|tables| Lookup::new(tables.clone()));
+/// What a reader is told of an address that is translated in some state: all of what one state says of it.
+fn check_services(states: &[&Observed], kernel: &FakeKernel, rng: &mut Rng) -> Result<(), String> {
+    let keys: BTreeSet<&ServiceKey> = states.iter().flat_map(|tables| tables.services.keys()).collect();
+    let lookups: Vec<Lookup> = states.iter().map(|tables| Lookup::new((*tables).clone())).collect();
     for key in keys {
-        let [before, behind] = [&lookups[0], &lookups[1]].map(|l| l.service(key, l.tables.live.bank()));
+        let told: Vec<_> = lookups.iter().map(|l| l.service(key, l.tables.live.bank())).collect();
         for moment in 0..kernel.len() {
             let reader = kernel.reader(moment, rng.next());
             let bank = Tables::<V4>::live(&reader).bank();
@@ -149,9 +152,9 @@ fn check_services(old: &Observed, kernel: &FakeKernel, new: &Observed, rng: &mut
                 IpAddr::V4(address) => Tables::<V4>::service(&reader, &address.into(), port, protocol, bank),
                 IpAddr::V6(address) => Tables::<V6>::service(&reader, &address.into(), port, protocol, bank),
             };
-            if found != before && found != behind {
+            if !told.contains(&found) {
                 return Err(format!(
-                    "at {moment} of {}: {key:?} is {found:?}, neither {before:?} nor {behind:?}",
+                    "at {moment} of {}: {key:?} is {found:?}, none of {told:?}",
                     kernel.len()
                 ));
             }
@@ -160,23 +163,39 @@ fn check_services(old: &Observed, kernel: &FakeKernel, new: &Observed, rng: &mut
     Ok(())
 }
 
-/// A connection from before passes, unless the new state forbids it; at the end exactly when the new state allows it.
+/// A connection from before passes, unless a later state forbids it; at the end exactly when the last state allows it.
 fn live_connection(
     reader: &Reader<'_>,
     flow: &Flow,
     ifindex: u32,
-    allowed: bool,
+    allowed: &[bool],
     at_end: bool,
 ) -> Option<String> {
     let tracked = !reader.memory.four.flows().is_empty() || !reader.memory.six.flows().is_empty();
     let found = process(&next_packet(flow, ifindex), reader, flow.direction);
-    let wrong = if found.passes() { at_end && !allowed } else { allowed };
+    let last = allowed.last() == Some(&true);
+    let wrong = if found.passes() { at_end && !last } else { allowed.iter().all(|allowed| *allowed) };
     (tracked && wrong)
-        .then(|| format!("the connection of {flow:?} gets {found:?}, and new ones are allowed: {allowed}"))
+        .then(|| format!("the connection of {flow:?} gets {found:?}, and new ones are allowed: {allowed:?}"))
 }
 
-/// One random history.
-fn history(seed: u64) -> Result<(), String> {
+/// What becomes of readers while a plan ends half-way and whoever comes next, which knows nothing of it, reads the tables and
+/// runs a plan of its own: to the same state, or on to another one.
+fn interrupted(
+    (old, half): (&Observed, &Observed),
+    begun: &[Op],
+    wanted: &Wanted,
+    questions: &[Question],
+    rng: &mut Rng,
+) -> Result<(), String> {
+    let rest = plan(wanted, half, &ROOM, 1000).map_err(|refusal| refusal.to_string())?;
+    let ops = [begun, before_reading(), &rest].concat();
+    check(&[old, half, &after(half, &rest)], &FakeKernel::run(old, &ops), questions, rng)
+        .map_err(|wrong| format!("after {} writes, and then {rest:#?}: {wrong}", begun.len()))
+}
+
+/// One random history; how many questions were asked about it.
+fn history(seed: u64) -> Result<usize, String> {
     let mut rng = Rng::new(seed);
     let mut objects = generate(seed);
     let mut known = cluster(&objects);
@@ -184,6 +203,7 @@ fn history(seed: u64) -> Result<(), String> {
     let mut observed = Observed::default();
     let mut touched = Touched::default();
     let mut before = Objects::default();
+    let mut count = 0;
     for step in 0..STEPS {
         let compiled = compiler.compile(&known, &touched);
         let fresh = Compiler::new(SECRET).compile(&known, &Touched::default());
@@ -195,19 +215,21 @@ fn history(seed: u64) -> Result<(), String> {
         }
         let ops = plan(&compiled.wanted, &observed, &ROOM, 1000).map_err(|refusal| refusal.to_string())?;
         let asked = questions([&before, &objects], &mut rng);
+        count += asked.len();
         let end = after(&observed, &ops);
         let cut = rng.between(0, ops.len());
         let in_words =
             |wrong| format!("step {step}: {wrong}\nafter {:?}\nby {ops:#?}", said(&before, &objects));
-        check(&observed, &FakeKernel::run(&observed, &ops), &end, &asked, &mut rng).map_err(in_words)?;
+        check(&[&observed, &end], &FakeKernel::run(&observed, &ops), &asked, &mut rng).map_err(in_words)?;
 
-        // A plan that ended half-way is finished by the next.
+        // A plan that ended half-way is finished by the next, or overtaken by another.
+        let next =
+            if rng.percent(80) { mutate(seed + step, &objects) } else { generate(seed + 1_000_000 + step) };
         let half = after(&observed, &ops[..cut]);
+        let wanted = if rng.percent(50) { &compiled.wanted } else { &compiled_of(&next) };
+        interrupted((&observed, &half), &ops[..cut], wanted, &asked, &mut rng).map_err(in_words)?;
         let rest = plan(&compiled.wanted, &half, &ROOM, 1000).map_err(|refusal| refusal.to_string())?;
         let healed = after(&half, &rest);
-        let kernel = FakeKernel::run(&half, &rest);
-        check(&half, &kernel, &healed, &asked, &mut rng)
-            .map_err(|wrong| in_words(format!("after {cut} writes and then {rest:#?}: {wrong}")))?;
         if !plan(&compiled.wanted, &end, &ROOM, 2000).is_ok_and(|ops| ops.is_empty()) {
             return Err(in_words("the plan does not lead to what is wanted".into()));
         }
@@ -218,21 +240,25 @@ fn history(seed: u64) -> Result<(), String> {
         }
 
         observed = if rng.percent(50) { end } else { healed };
-        before = objects.clone();
-        objects =
-            if rng.percent(80) { mutate(seed + step, &objects) } else { generate(seed + 1_000_000 + step) };
+        before = std::mem::replace(&mut objects, next);
         touched = Touched::default();
         for change in told(&known, &objects) {
             known.apply(change, &mut touched);
         }
     }
-    Ok(())
+    Ok(count)
+}
+
+/// What is wanted for objects that nobody knew before.
+fn compiled_of(objects: &Objects) -> Wanted {
+    Compiler::new(SECRET).compile(&cluster(objects), &Touched::default()).wanted
 }
 
 #[test]
 fn readers_see_the_old_state_or_the_new_one() {
     for_each_seed(400, &[], |seed| match history(seed) {
-        Ok(()) => Outcome::Judged,
+        Ok(0) => Outcome::Empty,
+        Ok(_) => Outcome::Judged,
         Err(wrong) => Outcome::Wrong(format!("seed {seed}: {wrong}")),
     });
 }
@@ -240,7 +266,6 @@ fn readers_see_the_old_state_or_the_new_one() {
 /// The fake itself must be able to fail: a plan without its grace period lets a reader hold a row that became another.
 #[test]
 fn a_plan_without_grace_periods_is_caught() {
-    use cellwall_policy::plan::Op;
     let caught = (0..300).any(|seed| {
         let mut rng = Rng::new(seed);
         let (before, objects) = (generate(seed), generate(seed + 1));
@@ -254,7 +279,8 @@ fn a_plan_without_grace_periods_is_caught() {
             ops.retain(|op| *op != Op::Grace);
             let end = after(&observed, &ops);
             let asked = questions([old, new], &mut rng);
-            result = result.and(check(&observed, &FakeKernel::run(&observed, &ops), &end, &asked, &mut rng));
+            result =
+                result.and(check(&[&observed, &end], &FakeKernel::run(&observed, &ops), &asked, &mut rng));
             observed = end;
         }
         result.is_err()

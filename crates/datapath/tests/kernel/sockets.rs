@@ -266,18 +266,33 @@ fn a_source_that_is_not_the_pods_goes_nowhere() {
     place("spoof", |place| {
         let scene = scene(place);
         let Scene { world, server, friend, stranger } = &scene;
+        // The node itself must not be what keeps them apart.
+        for at in ["all", stranger.interface.as_str()] {
+            place.net.host.sysctl(&format!("ipv4/conf/{at}/rp_filter"), "0").expect("a setting");
+        }
+        let heard = |from: &Pod, name: IpAddr, receiver: &UdpSocket, to: IpAddr| {
+            bind(from, name, 0).send_to(b"x", (to, PORT)).expect("a route");
+            assert_eq!(receiver.recv_from(&mut [0; 16]).expect("it arrives").1.ip(), name);
+        };
         for family in 0..2 {
             let (target, theirs) = (server.addresses()[family], friend.addresses()[family]);
             let bits = if theirs.is_ipv4() { 32 } else { 128 };
             let add = format!("address add {theirs}/{bits} dev lo");
             stranger.namespace.ip(&[&add]).expect("a loopback");
             let receiver = bind(server, target, PORT);
+            heard(friend, theirs, &receiver, target);
             let sender = bind(stranger, theirs, 0);
             let before = world.count(Reason::Spoofed, Direction::Egress);
             sender.send_to(b"x", (target, PORT)).expect("a route");
             until("dropped", || world.count(Reason::Spoofed, Direction::Egress) > before);
             assert!(is_silent(&receiver), "the friend's address in a stranger's packet is not the friend");
             drop(receiver);
+        }
+        // At an interface without programs nobody asks: that is what they are for.
+        world.datapath.detach(stranger.ifindex).expect("it was attached");
+        for family in 0..2 {
+            let (target, theirs) = (server.addresses()[family], friend.addresses()[family]);
+            heard(stranger, theirs, &bind(server, target, PORT), target);
         }
     });
 }

@@ -65,19 +65,25 @@ fn chains_are_walked_to_their_end_or_dropped() {
 fn a_header_that_lies_about_its_length_hides_nothing() {
     let [_, mut six] = World::both();
     let mut rng = Rng::new(4);
-    let denied = six.stranger(Ingress, Protocol::TCP, 22);
-    for _ in 0..20_000 {
+    for round in 0..20_000 {
+        let direction = Direction::ALL[round % 2];
+        let denied = six.stranger(direction, Protocol::TCP, 22);
         let count = rng.between(1, 8);
         let mut chain = rng.many(count, header);
         let liar = rng.below(count);
         chain[liar].1[1] = u8::try_from(rng.below(256)).expect("a byte");
         let bytes = with_extensions(&denied, &chain);
-        assert!(six.packet(&bytes, Ingress).reason.is_drop(), "{chain:?}");
+        assert!(six.packet(&bytes, direction).reason.is_drop(), "{direction:?}: {chain:?}");
     }
-    // A pod that may do everything gets no packet whose end is not in it.
+    // A pod that may do everything gets and sends no packet whose end is not in it, and all others.
     six.allow_all();
-    let beyond = with_extensions(&denied, &[(60, vec![0, 255, 0, 0, 0, 0, 0, 0])]);
-    assert_eq!(six.packet(&beyond, Ingress).reason, Reason::Truncated);
+    for direction in Direction::ALL {
+        let flow = six.stranger(direction, Protocol::TCP, 22);
+        let padding = |length| with_extensions(&flow, &[(60, vec![0, length, 0, 0, 0, 0, 0, 0])]);
+        assert_eq!(six.packet(&padding(255), direction).reason, Reason::Truncated);
+        assert_eq!(six.packet(&padding(0), direction).reason, Reason::Allowed);
+        six.memory.six.remove_all();
+    }
 }
 
 #[test]

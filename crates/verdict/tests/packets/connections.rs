@@ -45,7 +45,7 @@ fn a_reply_rides_on_the_entry_and_nothing_else_does() {
 
 #[test]
 fn a_syn_from_the_other_side_of_an_entry_is_judged_as_new() {
-    for world in World::both() {
+    for mut world in World::both() {
         let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
         world.connect(&flow);
         let before = (world.memory.four.flows(), world.memory.six.flows());
@@ -56,6 +56,10 @@ fn a_syn_from_the_other_side_of_an_entry_is_judged_as_new() {
             "denied, it touches nothing"
         );
         assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
+        world.allow_all();
+        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::Allowed, "where it may");
+        world.open_up();
+        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated, "where nobody asks");
     }
 }
 

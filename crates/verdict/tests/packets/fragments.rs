@@ -21,59 +21,65 @@ pub(crate) fn fragment(flow: &Flow, id: u16, offset: u16, more: bool) -> Vec<u8>
     with_extensions(flow, &[(44, header)])
 }
 
+/// Every pod in both families, and both ways of a packet.
+fn both_ways() -> impl Iterator<Item = (World, Direction)> {
+    Direction::ALL.into_iter().flat_map(|direction| World::both().map(|world| (world, direction)))
+}
+
 #[test]
 fn later_fragments_do_as_the_first_was_told() {
-    for world in World::both() {
-        let allowed = world.friend(Direction::Ingress, Protocol::UDP, 53);
-        let denied = world.friend(Direction::Ingress, Protocol::UDP, 54);
-        let into = Direction::Ingress;
-        assert_eq!(world.packet(&fragment(&allowed, 1, 0, true), into).reason, Reason::Allowed);
-        assert_eq!(world.packet(&fragment(&allowed, 1, 10, true), into).reason, Reason::FragmentFollows);
-        assert_eq!(world.packet(&fragment(&denied, 2, 0, true), into).reason, Reason::DefaultDeny);
-        assert_eq!(world.packet(&fragment(&denied, 2, 10, false), into).reason, Reason::FragmentDenied);
+    for (world, way) in both_ways() {
+        let allowed = world.friend(way, Protocol::UDP, 53);
+        let denied = world.friend(way, Protocol::UDP, 54);
+        assert_eq!(world.packet(&fragment(&allowed, 1, 0, true), way).reason, Reason::Allowed);
+        assert_eq!(world.packet(&fragment(&allowed, 1, 10, true), way).reason, Reason::FragmentFollows);
+        assert_eq!(world.packet(&fragment(&denied, 2, 0, true), way).reason, Reason::DefaultDeny);
+        assert_eq!(world.packet(&fragment(&denied, 2, 10, false), way).reason, Reason::FragmentDenied);
     }
 }
 
 #[test]
 fn without_its_first_a_fragment_passes_when_some_port_of_its_protocol_could() {
-    for world in World::both() {
-        let into = Direction::Ingress;
+    for (world, way) in both_ways() {
         let cases = [
-            (world.friend(into, Protocol::UDP, 1), Reason::FragmentFollows),
-            (world.friend(into, Protocol::SCTP, 1), Reason::FragmentDenied),
-            (world.stranger(into, Protocol::UDP, 53), Reason::FragmentDenied),
+            (world.friend(way, Protocol::UDP, 1), Reason::FragmentFollows),
+            (world.friend(way, Protocol::SCTP, 1), Reason::FragmentDenied),
+            (world.stranger(way, Protocol::UDP, 53), Reason::FragmentDenied),
         ];
         for (flow, reason) in cases {
-            assert_eq!(world.packet(&fragment(&flow, 9, 20, true), into).reason, reason, "{flow:?}");
+            assert_eq!(world.packet(&fragment(&flow, 9, 20, true), way).reason, reason, "{flow:?}");
         }
     }
 }
 
 #[test]
 fn a_verdict_about_a_first_does_not_outlive_its_revision() {
-    for mut world in World::both() {
-        let flow = world.friend(Direction::Ingress, Protocol::UDP, 53);
-        world.packet(&fragment(&flow, 3, 0, true), Direction::Ingress);
+    for (mut world, way) in both_ways() {
+        let flow = world.friend(way, Protocol::UDP, 53);
+        world.packet(&fragment(&flow, 3, 0, true), way);
+        assert_eq!(world.packet(&fragment(&flow, 3, 10, true), way).reason, Reason::FragmentFollows);
         world.change(|tables| tables.policy.clear());
         world.record(|record| record.since = 5);
-        let later = world.packet(&fragment(&flow, 3, 10, true), Direction::Ingress);
+        let later = world.packet(&fragment(&flow, 3, 10, true), way);
         assert_eq!(later.reason, Reason::FragmentDenied);
     }
 }
 
 #[test]
 fn tiny_first_fragments_and_tcp_at_offset_one_are_dropped() {
-    for world in World::both() {
-        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
+    for (world, way) in both_ways() {
+        let port = if way == Direction::Ingress { 80 } else { 443 };
+        let flow = world.friend(way, Protocol::TCP, port);
+        assert_eq!(world.packet(&fragment(&flow, 4, 0, true), way).reason, Reason::Allowed, "a whole one");
         let overlapping = fragment(&flow, 4, 1, false);
-        assert_eq!(world.packet(&overlapping, Direction::Ingress).reason, Reason::TinyFragment);
+        assert_eq!(world.packet(&overlapping, way).reason, Reason::TinyFragment);
         let mut tiny = fragment(&flow, 5, 0, true);
         let headers = if world.is_v4() { 34 } else { 62 };
         tiny.truncate(headers + 8);
         let length = u16::try_from(tiny.len() - if world.is_v4() { 14 } else { 54 }).expect("small");
         let at = if world.is_v4() { 16 } else { 18 };
         tiny[at..at + 2].copy_from_slice(&length.to_be_bytes());
-        assert_eq!(world.packet(&tiny, Direction::Ingress).reason, Reason::TinyFragment);
+        assert_eq!(world.packet(&tiny, way).reason, Reason::TinyFragment);
     }
 }
 
@@ -113,21 +119,20 @@ fn no_order_of_fragments_delivers_a_denied_datagram() {
 /// Identifications come round: what another datagram was told, now or long ago, is not what this one is told.
 #[test]
 fn an_identification_is_used_again() {
-    for mut world in World::both() {
-        let (asked, out) = (world.friend(Direction::Egress, Protocol::UDP, 53), Direction::Egress);
-        let into = other(out);
+    for (mut world, way) in both_ways() {
+        let (asked, back) = (world.friend(way, Protocol::UDP, 53), other(way));
         world.open(&asked);
-        // A long answer: only its connection allows it, since nothing may come in from that port.
-        let mut denied = world.stranger(into, Protocol::UDP, 53);
+        // A long answer: only its connection allows it, since nothing may go the other way to that port.
+        let mut denied = world.stranger(back, Protocol::UDP, 53);
         denied.remote = asked.remote;
         denied.port = 9;
         let answer = |world: &World, offset, more| {
             let mut bytes = fragment(&asked, 7, offset, more);
             swap_ends(world, &mut bytes);
-            world.packet(&bytes, into).reason
+            world.packet(&bytes, back).reason
         };
         for _ in 0..3 {
-            assert_eq!(world.packet(&fragment(&denied, 7, 0, true), into).reason, Reason::DefaultDeny);
+            assert_eq!(world.packet(&fragment(&denied, 7, 0, true), back).reason, Reason::DefaultDeny);
             assert_eq!(answer(&world, 0, true), Reason::Established);
             assert_eq!(answer(&world, 16, false), Reason::FragmentFollows);
             world.memory.tick += 40;
@@ -150,15 +155,19 @@ fn swap_ends(world: &World, bytes: &mut [u8]) {
 /// The fragment header may lead to an extension header, of which later fragments know nothing more.
 #[test]
 fn later_fragments_follow_a_first_with_headers_behind_its_own() {
-    let [_, six] = World::both();
-    let into = Direction::Ingress;
-    let flow = six.friend(into, Protocol::UDP, 53);
-    let part = |offset: u16, more: bool| {
-        let mut header = vec![0; 8];
-        header[2..4].copy_from_slice(&((offset << 3) | u16::from(more)).to_be_bytes());
-        header[7] = 5;
-        with_extensions(&flow, &[(44, header), (60, vec![0, 0, 1, 4, 0, 0, 0, 0])])
-    };
-    assert_eq!(six.packet(&part(0, true), into).reason, Reason::Allowed);
-    assert_eq!(six.packet(&part(10, false), into).reason, Reason::FragmentFollows);
+    for way in Direction::ALL {
+        let [_, six] = World::both();
+        let part = |port: u16, id: u8, offset: u16, more: bool| {
+            let mut header = vec![0; 8];
+            header[2..4].copy_from_slice(&((offset << 3) | u16::from(more)).to_be_bytes());
+            header[7] = id;
+            let flow = six.friend(way, Protocol::UDP, port);
+            six.packet(&with_extensions(&flow, &[(44, header), (60, vec![0, 0, 1, 4, 0, 0, 0, 0])]), way)
+                .reason
+        };
+        assert_eq!(part(53, 5, 0, true), Reason::Allowed);
+        assert_eq!(part(53, 5, 10, false), Reason::FragmentFollows);
+        assert_eq!(part(54, 6, 0, true), Reason::DefaultDeny);
+        assert_eq!(part(54, 6, 10, false), Reason::FragmentDenied);
+    }
 }

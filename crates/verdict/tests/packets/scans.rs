@@ -38,6 +38,17 @@ fn no_syn_comes_in_on_the_tuple_of_another_connection() {
             assert!(world.segment(&flow, false, SYN | ACK).reason.is_drop(), "too late");
             world.memory.forget();
         }
+        // At a pod that nothing isolates the same segment is one that opens.
+        world.open_up();
+        for direction in Direction::ALL {
+            let flow = world.friend(direction, Protocol::TCP, 80);
+            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated, "before");
+            world.connect(&flow);
+            for flags in [SYN, SYN | PSH, SYN | URG | PSH, SYN | 0xc0] {
+                assert_eq!(world.segment(&flow, false, flags).reason, Reason::NotIsolated, "live");
+            }
+            world.memory.forget();
+        }
     }
 }
 
@@ -62,7 +73,7 @@ fn both_sides_open_at_once_where_both_may() {
 /// All combinations of flags, to ports that are allowed and to others, by friends and by strangers.
 #[test]
 fn no_scan_leaves_or_finds_anything() {
-    for world in World::both() {
+    for mut world in World::both() {
         for direction in Direction::ALL {
             let port = if direction == Ingress { 80 } else { 443 };
             for flags in 0..=255_u8 {
@@ -81,6 +92,16 @@ fn no_scan_leaves_or_finds_anything() {
                 assert_eq!(reason, expected, "flags {flags:#x}");
                 let left = world.connections();
                 assert_eq!(left, (0, usize::from(opens)), "flags {flags:#x}");
+                world.memory.four.remove_all();
+                world.memory.six.remove_all();
+            }
+        }
+        // At a pod that nothing isolates all of them arrive.
+        world.open_up();
+        for direction in Direction::ALL {
+            for flags in 0..=255_u8 {
+                let scan = world.stranger(direction, Protocol::TCP, 22);
+                assert_eq!(world.segment(&scan, true, flags).reason, Reason::NotIsolated, "flags {flags:#x}");
                 world.memory.four.remove_all();
                 world.memory.six.remove_all();
             }
@@ -165,6 +186,18 @@ fn what_one_pod_forges_opens_nothing_at_another() {
             assert!(reason.is_drop(), "flags {flags:#x}: {reason:?}");
         }
         assert_eq!(world.open(&wished).reason, Reason::DefaultDeny);
+        // What the friend may do it does all the same, and what the victim sends itself opens the way back ...
+        world.connect(&own);
+        let asked = world.friend(Egress, Protocol::TCP, 443);
+        assert!(world.answer(&asked).reason.is_drop(), "nobody has asked yet");
+        assert_eq!(world.packet(&opening(&asked), Egress).reason, Reason::Allowed);
+        assert_eq!(world.answer(&asked).reason, Reason::Established);
+        // ... and at a pod that nothing isolates all that was wished for arrives.
+        world.open_up();
+        for flags in [ACK, SYN | ACK, RST, FIN | ACK] {
+            assert!(world.segment(&wished, true, flags).passes(), "flags {flags:#x}");
+        }
+        assert_eq!(world.open(&wished).reason, Reason::NotIsolated);
     }
 }
 

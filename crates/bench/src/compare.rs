@@ -60,7 +60,16 @@ fn cases(rig: &mut Rig, scene: &Scene, builds: &[Program]) -> Result<()> {
             rig.driver.connect(&template, &Drive { flows: FLOWS, ..drive })?;
         }
         let programs = builds.iter().copied().chain([floor]).collect();
-        let case = Case { target, template: &template, drive, packets: FLOWS, before, verdict, programs };
+        let case = Case {
+            target,
+            template: &template,
+            drive,
+            packets: FLOWS,
+            before,
+            verdict,
+            programs,
+            floor: None,
+        };
         let costs = case.measure(rig, ROUNDS)?;
         print!("  {name:<16} {} {:6.1}", floor.name(), costs[&floor].median);
         for build in builds {

@@ -1,6 +1,8 @@
 //! How many instructions a packet takes, and how many look-ups: run on a machine of our own, over the tables as they
 //! stand in the kernel.
 
+mod vm;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -17,9 +19,9 @@ use zerocopy::IntoBytes;
 use crate::drive::Drive;
 use crate::driver::{Program, SkBuff, Template};
 use crate::rows;
-use crate::vm::{Code, Helpers, Memory, map_of};
+use vm::{Code, Helpers, Memory, map_of};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CELLWALL_OBJECT"));
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CELLWALL_OBJECT"));
 
 /// Flows of a case that are run.
 const FLOWS: u32 = 64;

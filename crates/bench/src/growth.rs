@@ -42,6 +42,8 @@ pub(crate) struct Point {
     pub(crate) change_ms: f64,
     /// Memory of the process that came with the objects, KiB.
     pub(crate) process_kib: u64,
+    /// Memory of the whole process then (VmRSS), KiB.
+    pub(crate) resident_kib: u64,
     /// Memory of the tables that came with the objects, KiB.
     pub(crate) tables_kib: u64,
 }
@@ -75,12 +77,13 @@ pub(crate) fn point(axis: Axis, count: u32, settings: &Settings) -> Result<Point
     world.tell(objects::pod("isolated", "isolated", NODE, &target.addresses()))?;
     world.link(target.ifindex(), &target.addresses(), Mac::from_octets(POD_MAC));
     world.converge()?;
-    let (process, tables) = (resident_kib()?, memory(settings)?);
+    let (process, tables) = (resident()?, memory(settings)?);
     let start = Instant::now();
     tell(&mut world, axis, count)?;
     let took = world.converge()?;
     let enforced = start.elapsed();
-    let process_kib = resident_kib()?.saturating_sub(process);
+    let resident_kib = resident()?;
+    let process_kib = resident_kib.saturating_sub(process);
     let tables_kib = memory(settings)?.saturating_sub(tables) / 1024;
     let start = Instant::now();
     one_more(&mut world, axis, count)?;
@@ -95,12 +98,13 @@ pub(crate) fn point(axis: Axis, count: u32, settings: &Settings) -> Result<Point
         write_ms: ms(took.write),
         change_ms: ms(start.elapsed()),
         process_kib,
+        resident_kib,
         tables_kib,
     })
 }
 
 /// Memory of this process that is in RAM.
-fn resident_kib() -> Result<u64> {
+fn resident() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
@@ -111,11 +115,7 @@ pub(crate) fn all(counts: &[u32]) -> Result<Vec<Point>> {
     let mut points: Vec<Point> = Vec::new();
     for axis in [Axis::Cidrs, Axis::Rules, Axis::Pods] {
         for count in counts {
-            // Each rule of a pod is compared with each class that it makes.
-            let count = if axis == Axis::Rules { (*count).min(1000) } else { *count };
-            if points.iter().all(|p| p.axis != axis || p.count != count) {
-                points.push(measure(axis, count)?);
-            }
+            points.push(measure(axis, *count)?);
         }
     }
     Ok(points)

@@ -122,6 +122,7 @@ impl Scene {
             before: Before::Forget,
             verdict: NEXT,
             programs: self.programs(Program::ToPod, Program::FirstLru),
+            floor: None,
         };
         let name = if isolated { "first" } else { "first, not isolated" };
         rows.push(self.row(rig, rounds, name, &first)?);
@@ -141,6 +142,7 @@ impl Scene {
                     before: Before::Nothing,
                     verdict: NEXT,
                     programs: self.programs(program, Program::LeanEst),
+                    floor: None,
                 };
                 if !self.is_v6 {
                     rig.driver.connect(template, &Drive { flows: FLOWS, ..case.drive })?;
@@ -150,20 +152,41 @@ impl Scene {
         }
         if isolated {
             rows.extend(self.outward(rig, rounds)?);
-            let unlisted = Drive { first_peer: self.peers.count(), ..self.drive(FLOWS) };
-            let unopened = Drive { first_port: u32::from(FIRST_PORT) + 1, ..self.drive(FLOWS) };
-            for (name, drive) in [("denied by peer", unlisted), ("denied by port", unopened)] {
-                let case = Case {
-                    target,
-                    template: &in_,
-                    drive,
-                    packets: FLOWS,
-                    before: Before::Drain,
-                    verdict: SHOT,
-                    programs: self.programs(Program::ToPod, Program::ParseHashLpm),
-                };
-                rows.push(self.row(rig, rounds, name, &case)?);
-            }
+            rows.extend(self.denied(rig, rounds)?);
+        }
+        Ok(rows)
+    }
+
+    /// What the isolated pod neither gets nor sends.
+    fn denied(&self, rig: &mut Rig, rounds: usize) -> Result<Vec<Row>> {
+        let target = Target::Isolated;
+        let [out, into] = [false, true].map(|to_pod| Rig::template(target, to_pod, self.is_v6));
+        let unlisted = Drive { first_peer: self.peers.count(), ..self.drive(FLOWS) };
+        let unopened = Drive { first_port: u32::from(FIRST_PORT) + 1, ..self.drive(FLOWS) };
+        let mut rows = Vec::new();
+        for (names, drive) in [
+            (["denied by peer", "out: denied by peer"], unlisted),
+            (["denied by port", "out: denied by port"], unopened),
+        ] {
+            let inward = Case {
+                target,
+                template: &into,
+                drive,
+                packets: FLOWS,
+                before: Before::Drain,
+                verdict: SHOT,
+                programs: self.programs(Program::ToPod, Program::ParseHashLpm),
+                floor: None,
+            };
+            rows.push(self.row(rig, rounds, names[0], &inward)?);
+            let outward = Case {
+                template: &out,
+                drive: Drive { opened_by_peer: 0, to_pod: 0, ..drive },
+                programs: self.programs(Program::FromPod, Program::ParseHashLpm),
+                floor: Some((&into, drive)),
+                ..inward
+            };
+            rows.push(self.row(rig, rounds, names[1], &outward)?);
         }
         Ok(rows)
     }
@@ -172,7 +195,7 @@ impl Scene {
     fn outward(&self, rig: &mut Rig, rounds: usize) -> Result<Vec<Row>> {
         let target = Target::Isolated;
         let mut rows = Vec::new();
-        let template = Rig::template(target, false, self.is_v6);
+        let [template, into] = [false, true].map(|to_pod| Rig::template(target, to_pod, self.is_v6));
         let opens = Drive { opened_by_peer: 0, to_pod: 0, ..self.drive(FLOWS) };
         rig.forget_all(self.is_v6)?;
         let first = Case {
@@ -182,7 +205,8 @@ impl Scene {
             packets: FLOWS,
             before: Before::Forget,
             verdict: NEXT,
-            programs: vec![Program::FromPod],
+            programs: self.programs(Program::FromPod, Program::FirstLru),
+            floor: Some((&into, self.drive(FLOWS))),
         };
         rows.push(self.row(rig, rounds, "out: first", &first)?);
         self.establish(rig, target, false)?;
@@ -192,6 +216,7 @@ impl Scene {
                 before: Before::Nothing,
                 programs: self.programs(Program::FromPod, Program::LeanEst),
                 template: &template,
+                floor: None,
                 ..first
             };
             if !self.is_v6 {

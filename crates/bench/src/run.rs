@@ -9,6 +9,7 @@ use cellwall_testkit::bpffs;
 
 use crate::growth::{self, Axis};
 use crate::machine::Machine;
+use crate::memory::{self, Table};
 use crate::objects::Peers;
 use crate::packets::{Row, Scene};
 use crate::program::{self, Loaded};
@@ -46,7 +47,8 @@ pub(crate) fn run(quick: bool, part: Option<Part>) -> Result<()> {
     let wanted = |one| part.is_none_or(|part| part == one);
     let mut results = Results::new(Machine::now(command));
     if wanted(Part::Packets) {
-        (results.programs, results.packets, results.rates) = apart(|settings| test_runs(settings, quick))?;
+        (results.programs, results.tables, results.packets, results.rates) =
+            apart(|settings| test_runs(settings, quick))?;
     }
     if wanted(Part::Wire) {
         let sizes: &[u32] = if quick { &[1, 1000] } else { &[1, 100, 1000, 10_000] };
@@ -68,7 +70,10 @@ pub(crate) fn run(quick: bool, part: Option<Part>) -> Result<()> {
     Ok(())
 }
 
-fn test_runs(settings: Settings, quick: bool) -> Result<(Vec<Loaded>, Vec<Row>, Vec<Rate>)> {
+/// Programs, tables, packets, and packets while policies change.
+type TestRuns = (Vec<Loaded>, Vec<Table>, Vec<Row>, Vec<Rate>);
+
+fn test_runs(settings: Settings, quick: bool) -> Result<TestRuns> {
     let namespace = rig::namespace()?;
     namespace.enter()?;
     rights::drop_to_shipped()?;
@@ -76,6 +81,7 @@ fn test_runs(settings: Settings, quick: bool) -> Result<(Vec<Loaded>, Vec<Row>, 
     let start = Instant::now();
     let mut rig = Rig::open(settings)?;
     let programs = program::loaded(&pins, start.elapsed())?;
+    let tables = memory::tables(&pins)?;
     let rounds = if quick { 15 } else { 21 };
     let peers: &[u32] = if quick { &[1, 1000, 10_000] } else { &[1, 10, 100, 1000, 10_000] };
     let ports: &[u16] = if quick { &[50] } else { &[3, 10, 50] };
@@ -102,7 +108,7 @@ fn test_runs(settings: Settings, quick: bool) -> Result<(Vec<Loaded>, Vec<Row>, 
         rig.enforce(scene.peers, scene.ports)?;
         rows.extend(scene.measure(&mut rig, Target::Isolated, rounds)?);
     }
-    Ok((programs, rows, rates))
+    Ok((programs, tables, rows, rates))
 }
 
 /// One point of what grows, on standard output.

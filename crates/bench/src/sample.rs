@@ -40,6 +40,8 @@ pub(crate) struct Case<'a> {
     pub(crate) before: Before,
     pub(crate) verdict: i32,
     pub(crate) programs: Vec<Program>,
+    /// The packets that the floor gets instead, which looks for the peer in the source.
+    pub(crate) floor: Option<(&'a Template, Drive)>,
 }
 
 /// Nanoseconds a packet, the empty program's taken off.
@@ -75,7 +77,9 @@ impl Case<'_> {
     /// One sample: nanoseconds a packet.
     fn sample(&self, rig: &mut Rig, program: Program) -> Result<f64> {
         self.prepare(rig, program)?;
-        rig.driver.set(&Drive { program: program.index(), ..self.drive })?;
+        let is_floor = matches!(program, Program::FirstLru | Program::ParseHashLpm);
+        let (template, drive) = self.floor.filter(|_| is_floor).unwrap_or((self.template, self.drive));
+        rig.driver.set(&Drive { program: program.index(), ..drive })?;
         let at_once = if self.before == Before::Nothing { self.packets } else { AT_ONCE };
         let (mut left, mut took) = (self.packets, std::time::Duration::ZERO);
         while left > 0 {
@@ -85,7 +89,7 @@ impl Case<'_> {
                 Before::Forget => rig.refill(self.target)?,
                 Before::Drain => _ = rig.drain(),
             }
-            took += rig.driver.run(self.template, packets)?.0;
+            took += rig.driver.run(template, packets)?.0;
             left -= packets;
         }
         Ok(took.as_secs_f64() * 1e9 / f64::from(self.packets))

@@ -1,5 +1,9 @@
 //! What a filter costs a packet that really travels, and a TCP client: every way to filter beside the others.
 
+mod course;
+mod filters;
+mod packet_socket;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,10 +11,10 @@ use anyhow::{Result, ensure};
 use cellwall_datapath::Settings;
 use serde::Serialize;
 
-use crate::course::{Course, KNOWN, Series, ping_pong, reset};
 use crate::driver::worked;
-use crate::filters::Filter;
 use crate::sample::{Cost, cost};
+use course::{Course, KNOWN, Series, ping_pong, reset};
+pub(crate) use filters::Filter;
 
 /// Connections of a sample.
 const CONNECTIONS: u32 = 50;
@@ -68,10 +72,11 @@ pub(crate) fn measure(sizes: &[u32], rounds: usize, settings: &Settings) -> Resu
     Ok(rows.collect())
 }
 
-/// The series of first and of denied packets; `round` gives first packets new ports.
+/// The series of first and of denied packets; `round` gives first packets new ports, and the next peers.
 fn series(round: usize) -> (Series, Series) {
     let port = 2000 + u16::try_from(round % 50).expect("below 50") * 1000;
-    (Series { first_port: port, ..KNOWN }, Series { first_peer: 100_000, ..KNOWN })
+    let offset = u32::try_from(round).expect("rounds are few");
+    (Series { first_port: port, offset, ..KNOWN }, Series { first_peer: 100_000, offset, ..KNOWN })
 }
 
 /// The right frames arrive and the others do not; leaves the connections of the established case answered.

@@ -18,11 +18,12 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketType, connect, socket};
 
 use crate::driver::{FloorFlow, OBJECT, map, program};
-use crate::filters::Filter;
 use crate::objects::{self, NODE, Peers, peer4};
-use crate::packet_socket::PacketSocket;
 use crate::rows::{self, Rows};
 use crate::world::World;
+
+use super::filters::Filter;
+use super::packet_socket::PacketSocket;
 
 /// The port that is open.
 pub(crate) const PORT: u16 = 80;
@@ -48,15 +49,19 @@ pub(crate) struct Series {
     pub(crate) flows: u32,
     pub(crate) first_port: u16,
     pub(crate) first_peer: u32,
+    /// Where among the peers the first flow comes from.
+    pub(crate) offset: u32,
 }
 
 /// The series of what is established.
-pub(crate) const KNOWN: Series = Series { flows: 1000, first_port: 1000, first_peer: 0 };
+pub(crate) const KNOWN: Series = Series { flows: 1000, first_port: 1000, first_peer: 0, offset: 0 };
 
 impl Series {
-    /// Where a flow comes from, of so many peers.
+    /// Where a flow comes from, of so many peers: from all over them, or a filter that walks its list would meet the front
+    /// of it alone.
     fn peer(&self, flow: u32, peers: u32) -> [u8; 4] {
-        peer4(self.first_peer + flow % peers).octets()
+        let stride = (peers / self.flows).max(1);
+        peer4(self.first_peer + (flow * stride + self.offset) % peers).octets()
     }
 
     fn port(&self, flow: u32) -> u16 {

@@ -61,6 +61,7 @@ fn from_source(event: SourceEvent) -> Input {
         SourceEvent::Change(change) => Input::Change(change),
         SourceEvent::Current(kind) => Input::Current(kind),
         SourceEvent::NotServed(kind) => Input::NotServed(kind),
+        SourceEvent::Partial(kind, why) => Input::Partial(kind, why),
         SourceEvent::Failed(kind, error) => Input::Failed(kind, error),
     }
 }

@@ -25,7 +25,7 @@ use crate::stats::Stats;
 /// Whether what is known is what is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enforcing {
-    /// Something is not listed yet: what an earlier agent left stays in force.
+    /// Something is not listed yet, or may not be: what an earlier agent left stays in force.
     Waiting,
     /// It is.
     Applied,
@@ -151,6 +151,12 @@ impl<K: Kernel> Node<K> {
                 self.apply(change, now);
             }
             Input::Current(kind) => self.sources.heard(kind, now),
+            Input::Partial(kind, why) => {
+                if let Some(why) = &why {
+                    warn!(kind = kind.name(), "{why}");
+                }
+                self.sources.partial(kind, why);
+            }
             Input::NotServed(kind) => {
                 self.apply(Change::Listed(kind, Vec::new()), now);
                 self.sources.not_served(kind);
@@ -183,6 +189,15 @@ impl<K: Kernel> Node<K> {
         if !self.touched.is_empty() {
             self.waiting_since.get_or_insert(now);
         }
+    }
+
+    /// Why what an earlier agent left stays in force although everything is listed: what is not known may be what it
+    /// enforces. Once this agent has applied something it knows the last version of all, and where nothing is in force
+    /// the rest is better than nothing.
+    pub(crate) fn holds(&self) -> Option<&str> {
+        let has_started = self.enforcing != Enforcing::Waiting || self.live.0 == 0;
+        let why = || self.sources.iter().find_map(|source| source.partial.as_deref());
+        if has_started { None } else { why() }
     }
 
     /// The kernel, for tests.

@@ -205,7 +205,10 @@ impl<K: Kernel> Node<K> {
     fn enforcing_condition(&self) -> Condition {
         let wrong = match &self.enforcing {
             Enforcing::Applied => None,
-            Enforcing::Waiting => Some(("Waiting", "what an earlier agent left is in force".to_owned())),
+            Enforcing::Waiting => {
+                let why = self.holds().map(|why| format!(" until this is mended: {why}")).unwrap_or_default();
+                Some(("Waiting", format!("what an earlier agent left is in force{why}")))
+            }
             Enforcing::Refused(message) => Some(("Refused", message.clone())),
             Enforcing::Failed(message) => Some(("WriteFailed", message.clone())),
         };

@@ -35,6 +35,8 @@ pub enum Input {
     Current(Kind),
     /// The cluster does not know the resource.
     NotServed(Kind),
+    /// Why what is listed of the resource may not be all; `None` when it is.
+    Partial(Kind, Option<String>),
     /// A resource could not be listed or watched; it will be tried again.
     Failed(Kind, String),
     /// All interfaces of this node but the loopback.

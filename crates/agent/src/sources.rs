@@ -16,6 +16,8 @@ pub struct Source {
     pub served: bool,
     /// The list was complete once.
     pub listed: bool,
+    /// Why there may be objects that are not in the list.
+    pub partial: Option<String>,
     /// When something was last heard.
     pub last_event: Option<Instant>,
     /// Since when it fails, and why.
@@ -28,7 +30,14 @@ pub struct Sources(Vec<Source>);
 
 impl Default for Sources {
     fn default() -> Self {
-        let source = |kind| Source { kind, served: true, listed: false, last_event: None, failing: None };
+        let source = |kind| Source {
+            kind,
+            served: true,
+            listed: false,
+            partial: None,
+            last_event: None,
+            failing: None,
+        };
         Self(Kind::ALL.map(source).to_vec())
     }
 }
@@ -63,6 +72,11 @@ impl Sources {
         source.served = false;
         source.listed = true;
         source.failing = None;
+    }
+
+    /// There may be objects that no list has, or not any more.
+    pub fn partial(&mut self, kind: Kind, why: Option<String>) {
+        self.get(kind).partial = why;
     }
 
     /// An attempt to list or watch failed; true when it did not fail like this before.

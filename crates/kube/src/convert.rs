@@ -42,7 +42,7 @@ pub enum Decoded {
         /// `kind`, or empty.
         kind: String,
     },
-    /// One of ours without `metadata.name`.
+    /// One of ours without `metadata.name`, or in a namespace that is no text.
     Unnamed(Kind),
 }
 
@@ -90,8 +90,10 @@ pub fn decode_as(kind: Kind, value: Value) -> Decoded {
         Kind::EndpointSlice => serde_json::from_value(endpoint_slice::trim(value))
             .map(|object| told(Change::EndpointSlice, endpoint_slice(&object), &key))
             .map_err(|error| report::unreadable(&key, &error)),
-        Kind::NetworkPolicy => network_policy::from_value(&key, value)
-            .map(|(policy, problems)| vec![Change::Policy(policy, problems)]),
+        Kind::NetworkPolicy => {
+            let (policy, problems) = network_policy::from_value(&key, value);
+            Ok(vec![Change::Policy(policy, problems)])
+        }
         Kind::ClusterNetworkPolicy => Err(Problem {
             object: key.clone(),
             field: String::new(),

@@ -22,6 +22,8 @@ pub enum SourceEvent {
     Current(Kind),
     /// The cluster does not know the resource: it counts as listed and empty, and is looked for again.
     NotServed(Kind),
+    /// Why what was last listed, or is listed next, may not be all there is of the kind; `None` when it is all again.
+    Partial(Kind, Option<String>),
     /// The kind could not be listed or watched: why, and what to do. It is tried again.
     Failed(Kind, String),
 }

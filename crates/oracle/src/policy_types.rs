@@ -15,8 +15,11 @@ impl Case<'_> {
         // "If this field is not specified, it will default based on the existence of ingress or egress rules;
         // policies that contain an egress section are assumed to affect egress, and all policies (whether or not
         // they contain an ingress section) are assumed to affect ingress."
-        // A value that does not exist counts as not written: a list of nothing else is an empty list, since the
-        // policy must not stop to isolate because of a word nobody knows.
+        // The API server refuses other values. One that is stored all the same may mean either direction, and the policy
+        // must not isolate less because of a word nobody knows.
+        if written.iter().any(|value| value != "Ingress" && value != "Egress") {
+            (ingress, egress) = (true, true);
+        }
         if !ingress && !egress {
             ingress = true;
             egress = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());

@@ -14,9 +14,9 @@ use crate::kernel::Kernel;
 
 impl<K: Kernel> Node<K> {
     /// Compiles what was touched, writes what differs, and puts the programs where records wait for them. Does
-    /// nothing until everything is listed, and little when nothing is new.
+    /// nothing until everything is listed that may be in force, and little when nothing is new.
     pub fn converge(&mut self, now: Instant) {
-        if !self.sources.all_listed() || !self.links_listed {
+        if !self.sources.all_listed() || !self.links_listed || self.holds().is_some() {
             return;
         }
         if mem::take(&mut self.touched.problems) {

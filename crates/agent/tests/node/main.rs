@@ -71,6 +71,7 @@ async fn a_folder_that_is_missing_is_named_and_one_that_is_empty_is_a_cluster_of
     fs::create_dir(place.manifests()).expect("it is ours");
     let ready = place.status("ready", |s| s.ready).await;
     assert_eq!(ready.policy_count, 0);
+    assert!(ready.problems.iter().any(|p| p.message.contains("no manifest")), "it is said: {ready:?}");
     agent.stop();
 }
 
@@ -197,4 +198,48 @@ async fn what_cannot_start_says_why_and_ends_with_1() {
         place.log()
     );
     assert_eq!(place.agent(&["--capacity-policy", "1"]).ends(), Some(2), "the command line is wrong");
+}
+
+/// What is in force may be what cannot be read any more: an agent that starts over pins leaves it until it can be.
+#[tokio::test]
+async fn an_agent_that_cannot_read_what_was_enforced_leaves_it_in_force() {
+    let Some(place) = Place::new() else { return };
+    place.write("policy.yaml", POLICY);
+    let agent = place.agent(&[]);
+    let enforced = place.status("enforced", |s| s.ready && s.policy_count == 1).await;
+    agent.stop();
+
+    place.write("policy.yaml", "kind: NetworkPolicy\nspec: ]\n");
+    let agent = place.agent(&[]);
+    let named = |s: &NodeStatus| condition(s, "Enforcing").contains("policy.yaml: cannot be parsed");
+    let waiting = place.status("named", named).await;
+    assert!(!waiting.ready);
+    assert_eq!(waiting.revision, enforced.revision, "what the earlier agent left is in force");
+    agent.stop();
+
+    for file in ["policy.yaml", "objects.yaml"] {
+        fs::rename(place.manifests().join(file), place.manifests().join(format!("{file}.aside")))
+            .expect("ours");
+    }
+    let agent = place.agent(&[]);
+    let waiting = place.status("named", |s| condition(s, "Enforcing").contains("has no manifest")).await;
+    assert_eq!(waiting.revision, enforced.revision, "an empty folder lifts nothing either");
+    place.write("policy.yaml", POLICY);
+    fs::rename(place.manifests().join("objects.yaml.aside"), place.manifests().join("objects.yaml"))
+        .expect("ours");
+    let again = place.status("enforced again", |s| s.ready && s.policy_count == 1).await;
+    assert_eq!(again.endpoint_count, enforced.endpoint_count);
+    agent.stop();
+
+    // Half understood is enough to isolate.
+    place.write("policy.yaml", &POLICY.replace("[Ingress, Egress]", "Ingress"));
+    let agent = place.agent(&[]);
+    place.status("named and enforced", |s| s.ready && s.policy_count == 1 && s.problems.len() == 1).await;
+    let endpoints =
+        Client::connect(&place.socket()).await.expect("listens").endpoints("shop").await.expect("answers");
+    let isolated = |side: &Option<cellwall_api::v1alpha1::EndpointDirection>| {
+        side.as_ref().is_some_and(|side| side.isolated)
+    };
+    assert!(isolated(&endpoints[0].ingress) && isolated(&endpoints[0].egress), "{endpoints:?}");
+    agent.stop();
 }

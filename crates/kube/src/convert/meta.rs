@@ -27,11 +27,15 @@ pub(super) fn key_from(kind: Kind, meta: &ObjectMeta) -> ObjectKey {
     key(kind, meta.namespace.as_deref(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// The key of an object that may not decode; `None` without a name.
+/// The key of an object that may not decode; `None` without a name, or with a namespace that cannot be read.
 pub(super) fn key_of(kind: Kind, value: &Value) -> Option<ObjectKey> {
     let meta = value.get("metadata")?;
     let name = meta.get("name")?.as_str().filter(|name| !name.is_empty())?;
-    Some(key(kind, meta.get("namespace").and_then(Value::as_str), name))
+    let namespace = match meta.get("namespace") {
+        None | Some(Value::Null) => None,
+        Some(namespace) => Some(namespace.as_str()?),
+    };
+    Some(key(kind, namespace, name))
 }
 
 /// True when the annotation asks for audit; anything but `audit` and `enforce` is enforced and reported.

@@ -28,14 +28,14 @@ pub fn network_policy(object: &NetworkPolicy) -> (Policy, Vec<Problem>) {
 }
 
 /// Reads and converts a NetworkPolicy entry by entry, so that an unknown or broken field costs only what it is in.
-pub(super) fn from_value(key: &ObjectKey, value: Value) -> Result<(Policy, Vec<Problem>), Problem> {
-    let understood = raw::network_policy(key, value)?;
+pub(super) fn from_value(key: &ObjectKey, value: Value) -> (Policy, Vec<Problem>) {
+    let understood = raw::network_policy(key, value);
     let (policy, mut found) = network_policy(&understood.object);
     // What stands in for an entry that was not understood is itself invalid: that says nothing new.
     found.retain(|p| !understood.replaced.iter().any(|at| p.field.starts_with(at.as_str())));
     let mut problems = understood.problems;
     problems.append(&mut found);
-    Ok((policy, problems))
+    (policy, problems)
 }
 
 fn policy(key: ObjectKey, object: &NetworkPolicy, report: &mut Report) -> Policy {
@@ -81,13 +81,15 @@ fn policy_types(spec: &NetworkPolicySpec, report: &mut Report) -> [bool; 2] {
         match name.as_str() {
             "Ingress" => isolates[Direction::Ingress as usize] = true,
             "Egress" => isolates[Direction::Egress as usize] = true,
-            _ => report.add(
-                format_args!("spec.policyTypes[{i}]"),
-                format_args!("`{name}` is neither Ingress nor Egress; it is ignored"),
-            ),
+            _ => {
+                report.add(
+                    format_args!("spec.policyTypes[{i}]"),
+                    format_args!("`{name}` is neither Ingress nor Egress; both directions are isolated"),
+                );
+                isolates = [true; 2];
+            }
         }
     }
-    // Also where nothing of the list was understood: a policy that isolates nothing protects nothing.
     if isolates == [false; 2] && !cellwall_policy::planted("no-default-policy-types") {
         isolates[Direction::Ingress as usize] = true;
         isolates[Direction::Egress as usize] = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());

@@ -1,19 +1,22 @@
 //! Reading a NetworkPolicy from JSON entry by entry.
 //!
 //! A typed decoder drops fields it does not know and gives up the whole object at a field of a wrong type. Both would
-//! widen access: a dropped field may be the one that restricts. So entries are tried one at a time, and one that
-//! is not understood in full is replaced by an entry that the API's own rules call invalid: it matches nothing.
+//! widen access: a dropped field may be the one that restricts, and a policy that is given up isolates nothing. So
+//! entries are tried one at a time, and one that is not understood in full is replaced by an entry that the API's own
+//! rules call invalid: it matches nothing. What frames them is replaced by what isolates most: all pods of the
+//! namespace, both directions. Whatever else is wrong, a NetworkPolicy with a name is one.
 
 use cellwall_policy::model::{ObjectKey, Problem};
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde_ignored::Path;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::report::{self, Report};
+use super::report::Report;
 
 /// A NetworkPolicy of which every part is understood, or replaced.
 #[derive(Debug)]
@@ -26,20 +29,24 @@ pub(super) struct Understood {
     pub(super) replaced: Vec<String>,
 }
 
-/// Reads a NetworkPolicy; the error is for an object of which not even the frame can be read.
-pub(super) fn network_policy(key: &ObjectKey, mut value: Value) -> Result<Understood, Problem> {
+/// Reads a NetworkPolicy of this key, whatever it looks like.
+pub(super) fn network_policy(key: &ObjectKey, mut value: Value) -> Understood {
     let mut reader = Reader { report: Report::new(key.clone()), replaced: Vec::new() };
-    if let Some(spec) = value.get_mut("spec").filter(|spec| spec.is_object()) {
-        reader.rules::<NetworkPolicyIngressRule>(spec, "ingress", "from");
-        reader.rules::<NetworkPolicyEgressRule>(spec, "egress", "to");
-        reader.frame(spec).map_err(|error| report::unreadable(key, &error))?;
+    reader.metadata(key, &mut value);
+    if let Some(spec) = value.get_mut("spec").filter(|spec| !spec.is_null()) {
+        reader.spec(spec);
     }
-    let (object, unknown) = read::<NetworkPolicy>(&value).map_err(|error| report::unreadable(key, &error))?;
-    // Those of the spec have been dealt with above.
-    for field in unknown.into_iter().filter(|field| !field.starts_with("spec.")) {
-        reader.report.add(field, "this field is not known; it has no effect");
-    }
-    Ok(Understood { object, problems: reader.report.finish(), replaced: reader.replaced })
+    let object = match read::<NetworkPolicy>(&value) {
+        Ok((object, unknown)) => {
+            // Those of the spec have been dealt with above.
+            for field in unknown.into_iter().filter(|field| !field.starts_with("spec.")) {
+                reader.report.add(field, "this field is not known; it has no effect");
+            }
+            object
+        }
+        Err(error) => reader.closed(key, &error),
+    };
+    Understood { object, problems: reader.report.finish(), replaced: reader.replaced }
 }
 
 #[derive(Debug)]
@@ -96,40 +103,113 @@ impl Reader {
         false
     }
 
-    /// The spec without its rules. An unknown field here may restrict which pods or rules are meant: the selector
-    /// is made one that cannot be read in full, which keeps the isolation and drops the rules.
-    fn frame(&mut self, spec: &mut Value) -> Result<(), serde_json::Error> {
-        let lists = ["ingress", "egress"];
-        let rules = lists.map(|list| spec.get_mut(list).map(Value::take));
-        let (_, unknown) = read::<NetworkPolicySpec>(spec)?;
-        for (list, rules) in lists.into_iter().zip(rules) {
+    /// Only the name and the namespace decide anything.
+    fn metadata(&mut self, key: &ObjectKey, value: &mut Value) {
+        if let Err(error) = read::<ObjectMeta>(&value["metadata"]) {
+            let consequence = "only its name and namespace count";
+            self.report.add("metadata", format_args!("cannot be read: {error}; {consequence}"));
+            value["metadata"] = json!({"name": key.name, "namespace": key.namespace});
+        }
+    }
+
+    fn spec(&mut self, spec: &mut Value) {
+        if !spec.is_object() {
+            self.report
+                .add("spec", "is no object; all pods of the namespace are isolated in both directions");
+            self.replaced.push("spec".to_owned());
+            *spec = json!({"policyTypes": ["Ingress", "Egress"]});
+        }
+        for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+            let rules = spec.get_mut(direction).filter(|rules| !rules.is_null() && !rules.is_array());
             if let Some(rules) = rules {
-                spec[list] = rules;
+                self.report
+                    .add(format_args!("spec.{direction}"), "is no list; no rule of this direction applies");
+                self.replaced.push(format!("spec.{direction}"));
+                *rules = json!([{ peers: [{}] }]);
             }
         }
-        if unknown.is_empty() {
-            return Ok(());
+        self.rules::<NetworkPolicyIngressRule>(spec, "ingress", "from");
+        self.rules::<NetworkPolicyEgressRule>(spec, "egress", "to");
+        self.policy_types(spec);
+        self.selector(spec);
+    }
+
+    fn policy_types(&mut self, spec: &mut Value) {
+        let Some(types) = spec.get_mut("policyTypes").filter(|types| !types.is_null()) else { return };
+        if let Err(error) = read::<Vec<String>>(types) {
+            self.report.add("spec.policyTypes", format_args!("{error}; both directions are isolated"));
+            self.replaced.push("spec.policyTypes".to_owned());
+            *types = json!(["Ingress", "Egress"]);
         }
-        for name in unknown {
+    }
+
+    /// The selector of the policy itself. An unknown field in it or beside it may restrict which pods or rules are
+    /// meant: it is made one that cannot be read in full, which keeps the isolation and drops the rules.
+    fn selector(&mut self, spec: &mut Value) {
+        if let Some(selector) = spec.get_mut("podSelector").filter(|selector| !selector.is_null())
+            && let Err(error) = read::<LabelSelector>(selector)
+        {
+            let consequence = "all pods of the namespace are isolated, no rule applies";
+            self.report.add("spec.podSelector", format_args!("{error}; {consequence}"));
+            self.cut(spec);
+        }
+        let frame: Map<String, Value> = spec
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| !["ingress", "egress"].contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        // What cannot be read even now is reported with the whole object.
+        let unknown =
+            read::<NetworkPolicySpec>(&frame.into()).map_or_else(|_| Vec::new(), |(_, unknown)| unknown);
+        for name in &unknown {
             self.report.add(
                 format_args!("spec.{name}"),
-                "this field is not known and may restrict; the pods stay isolated, no rule applies",
+                "this field is not known and may restrict; the pods are isolated, no rule applies",
             );
         }
+        if !unknown.is_empty() {
+            self.cut(spec);
+        }
+        // One beside the others may be `policyTypes`, mistyped.
+        if unknown.iter().any(|name| !name.contains('.')) {
+            self.replaced.push("spec.policyTypes".to_owned());
+            spec["policyTypes"] = json!(["Ingress", "Egress"]);
+        }
+    }
+
+    /// Makes the selector one of which a part is missing, or everything where it is no selector.
+    fn cut(&mut self, spec: &mut Value) {
         let selector = &mut spec["podSelector"];
-        if selector.is_null() {
+        if read::<LabelSelector>(selector).is_err() {
             *selector = json!({});
         }
         let expressions = &mut selector["matchExpressions"];
-        if expressions.is_null() {
+        if !expressions.is_array() {
             *expressions = json!([]);
         }
-        expressions
-            .as_array_mut()
-            .expect("it was just read as a list")
-            .push(json!({"key": "", "operator": ""}));
+        if let Value::Array(expressions) = expressions {
+            expressions.push(json!({"key": "", "operator": ""}));
+        }
         self.replaced.push("spec.podSelector".to_owned());
-        Ok(())
+    }
+
+    /// A policy of which nothing is left but its key: all pods of its namespace are isolated.
+    fn closed(&mut self, key: &ObjectKey, error: &serde_json::Error) -> NetworkPolicy {
+        let consequence = "all pods of the namespace are isolated in both directions";
+        self.report.add("", format_args!("cannot be read: {error}; {consequence}"));
+        NetworkPolicy {
+            metadata: ObjectMeta {
+                name: Some(key.name.clone()),
+                namespace: Some(key.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NetworkPolicySpec {
+                policy_types: Some(["Ingress", "Egress"].map(str::to_owned).to_vec()),
+                ..NetworkPolicySpec::default()
+            }),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cellwall_policy::model::{Change, Kind, ObjectKey};
+use cellwall_policy::model::{Change, Kind, ObjectKey, Problem};
 use futures::StreamExt;
 use inotify::{Inotify, WatchMask};
 use tokio::sync::mpsc;
@@ -41,11 +41,13 @@ type Known = BTreeMap<ObjectKey, Vec<Change>>;
 /// It takes `*.yaml`, `*.yml` and `*.json` directly in the folder, names that begin with a dot left out. A namespace
 /// that pods or policies are in and no file has is there all the same, as in every cluster. A file that cannot be
 /// read or parsed, or has become empty, leaves its last version in force and is named as a problem, under the kind
-/// NetworkPolicy and its path, since a policy may be in it. Only removing the file removes its objects.
+/// NetworkPolicy and its path, since a policy may be in it. Only removing the file removes its objects. While a file was
+/// never read, or the folder has none, the policies are said to be partial.
 pub async fn folder(path: PathBuf, events: mpsc::Sender<SourceEvent>) -> Result<(), Closed> {
     let events = Events(events);
     let mut folder = Folder::new(&path);
     let mut known: Option<Known> = None;
+    let mut partial = None;
     let mut delay = FIRST_DELAY;
     loop {
         let watch = watch(&path);
@@ -58,7 +60,17 @@ pub async fn folder(path: PathBuf, events: mpsc::Sender<SourceEvent>) -> Result<
         .expect("reading does not panic");
         match read {
             Ok(()) if folder.is_settled() => {
-                let now = merge::merged(&folder);
+                let missing = folder.missing();
+                let mut now = merge::merged(&folder);
+                if folder.files.is_empty() {
+                    let (key, problem) = empty(&path);
+                    now.insert(key, vec![Change::Bad(problem)]);
+                }
+                // Before the lists: whoever acts on those has to know.
+                if known.is_none() || missing != partial {
+                    events.send(SourceEvent::Partial(Kind::NetworkPolicy, missing.clone())).await?;
+                    partial = missing;
+                }
                 tell(known.as_ref(), &now, &events).await?;
                 known = Some(now);
                 delay = FIRST_DELAY;
@@ -78,6 +90,13 @@ pub async fn folder(path: PathBuf, events: mpsc::Sender<SourceEvent>) -> Result<
             }
         }
     }
+}
+
+/// What is said of a folder that has nothing: somebody may have meant another, or removed too much.
+fn empty(path: &Path) -> (ObjectKey, Problem) {
+    let key = ObjectKey::cluster(Kind::NetworkPolicy, &path.display().to_string());
+    let message = "the folder has no manifest (*.yaml, *.yml, *.json): no policy is known".to_owned();
+    (key.clone(), Problem { object: key, field: String::new(), message })
 }
 
 /// Tells what is new or different, then what is there; only that all is current when nothing is.

@@ -120,6 +120,7 @@ pub(crate) fn line(event: &SourceEvent) -> String {
     let change = match event {
         SourceEvent::Current(kind) => return format!("current {}", kind.name()),
         SourceEvent::NotServed(kind) => return format!("not served {}", kind.name()),
+        SourceEvent::Partial(kind, why) => return format!("partial {}: {why:?}", kind.name()),
         SourceEvent::Failed(kind, why) => return format!("failed {}: {why}", kind.name()),
         SourceEvent::Change(change) => change,
     };

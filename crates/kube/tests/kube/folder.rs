@@ -25,6 +25,8 @@ struct Place {
     /// Complete lists of each kind so far.
     listed: BTreeMap<Kind, usize>,
     failing: BTreeMap<Kind, String>,
+    /// Why there may be policies that nobody knows of.
+    partial: Option<String>,
 }
 
 impl Place {
@@ -50,6 +52,7 @@ impl Place {
             cluster: Cluster::new("n1"),
             listed: BTreeMap::new(),
             failing: BTreeMap::new(),
+            partial: None,
         }
     }
 
@@ -84,14 +87,20 @@ impl Place {
             SourceEvent::Failed(kind, why) => {
                 self.failing.insert(kind, why);
             }
+            SourceEvent::Partial(kind, why) => {
+                assert_eq!(kind, Kind::NetworkPolicy);
+                self.partial = why;
+            }
             SourceEvent::NotServed(kind) => panic!("a folder has everything: {kind:?}"),
         }
     }
 
     /// Takes events until all is as wanted; a list may be halfway when it is.
     async fn until(&mut self, what: &str, wanted: impl Fn(&Self) -> bool) {
+        // From the beginning: something arrives at every poll.
+        let end = tokio::time::Instant::now() + LONG;
         while !wanted(self) {
-            let Ok(event) = timeout(LONG, self.events.recv()).await else {
+            let Ok(event) = tokio::time::timeout_at(end, self.events.recv()).await else {
                 panic!("not {what}: {:#?} {:?}", self.cluster, self.failing);
             };
             self.take(event.expect("the source never ends by itself"));
@@ -236,7 +245,32 @@ async fn an_emptied_file_lifts_no_policy() {
     place.pass_over().await;
     assert_eq!(isolates(&place, "a"), 2);
     place.remove("a.yaml");
-    place.until("removed", |place| place.policies().is_empty() && place.problems().is_empty()).await;
+    place.until("removed", |place| place.policies().is_empty()).await;
+    place.until("named", |place| place.problem().contains("the folder has no manifest")).await;
+    assert!(place.partial.as_ref().is_some_and(|why| why.contains("has no manifest")), "{:?}", place.partial);
+    place.replace("b.yaml", &policy("b", BOTH));
+    place.until("a policy", |place| place.problems().is_empty() && isolates(place, "b") == 2).await;
+    assert_eq!(place.partial, None);
+}
+
+/// Of a file that could never be read nobody knows what is in it, and whoever acts on the list is told before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_read_makes_the_policies_partial() {
+    let mut place = Place::new(&[("a.yaml", &policy("a", BOTH)), ("b.yaml", "kind: [\n")]);
+    while place.partial.is_none() {
+        assert!(place.listed.is_empty(), "it is said first");
+        let event = timeout(LONG, place.events.recv()).await.expect("soon").expect("it goes on");
+        place.take(event);
+    }
+    place.pass().await;
+    let why = place.partial.clone().unwrap_or_default();
+    assert!(why.contains("manifests b.yaml: cannot be parsed"), "{why}");
+    place.replace("b.yaml", &policy("b", "{}"));
+    place.until("mended", |place| place.partial.is_none() && isolates(place, "b") == 1).await;
+    // Of this one the last version is known.
+    place.replace("b.yaml", "kind: [\n");
+    place.until("named", |place| place.problem().contains("its last version stays in force")).await;
+    assert_eq!(place.partial, None);
 }
 
 impl Place {

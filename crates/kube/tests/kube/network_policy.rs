@@ -75,15 +75,15 @@ fn policy_types_are_defaulted_as_the_api_server_does() {
     check(
         "{podSelector: {}, policyTypes: [Igress, Egress]}",
         expect![[r#"
-        NetworkPolicy shop/p isolates [egress] of ns shop ()
-        ! spec.policyTypes[0]: `Igress` is neither Ingress nor Egress; it is ignored
+        NetworkPolicy shop/p isolates [ingress, egress] of ns shop ()
+        ! spec.policyTypes[0]: `Igress` is neither Ingress nor Egress; both directions are isolated
     "#]],
     );
     check(
         "{podSelector: {}, policyTypes: [Igress]}",
         expect![[r#"
-        NetworkPolicy shop/p isolates [ingress] of ns shop ()
-        ! spec.policyTypes[0]: `Igress` is neither Ingress nor Egress; it is ignored
+        NetworkPolicy shop/p isolates [ingress, egress] of ns shop ()
+        ! spec.policyTypes[0]: `Igress` is neither Ingress nor Egress; both directions are isolated
     "#]],
     );
 }
@@ -422,16 +422,16 @@ fn unknown_fields_never_widen() {
     check(
         "{podSelectr: {matchLabels: {app: db}}, ingress: [{}]}",
         expect![[r#"
-        NetworkPolicy shop/p isolates [ingress] of ns shop ()
-        ! spec.podSelectr: this field is not known and may restrict; the pods stay isolated, no rule applies
-    "#]],
+            NetworkPolicy shop/p isolates [ingress, egress] of ns shop ()
+            ! spec.podSelectr: this field is not known and may restrict; the pods are isolated, no rule applies
+        "#]],
     );
     check(
         "{podSelector: {matchLabel: {app: db}}, ingress: [{}]}",
         expect![[r#"
-        NetworkPolicy shop/p isolates [ingress] of ns shop ()
-        ! spec.podSelector.matchLabel: this field is not known and may restrict; the pods stay isolated, no rule applies
-    "#]],
+            NetworkPolicy shop/p isolates [ingress] of ns shop ()
+            ! spec.podSelector.matchLabel: this field is not known and may restrict; the pods are isolated, no rule applies
+        "#]],
     );
 }
 
@@ -449,25 +449,29 @@ fn unknown_fields_elsewhere_are_named() {
     .assert_eq(&crate::common::render(&crate::common::changes(yaml)));
 }
 
-/// Where not even the frame can be read, the last version stays in force.
+/// Where not even the frame can be read, it isolates.
 #[test]
-fn what_cannot_be_read_at_all_is_bad() {
+fn what_cannot_be_read_at_all_isolates() {
     check(
         "podSelector: all",
         expect![[r#"
-        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "all", expected LabelSelector; it has no effect, or the one that its last version had
-    "#]],
+            NetworkPolicy shop/p isolates [ingress] of ns shop ()
+            ! spec.podSelector: invalid type: string "all", expected LabelSelector; all pods of the namespace are isolated, no rule applies
+        "#]],
     );
     check(
         "policyTypes: Ingress",
         expect![[r#"
-        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "Ingress", expected a sequence; it has no effect, or the one that its last version had
-    "#]],
+            NetworkPolicy shop/p isolates [ingress, egress] of ns shop ()
+            ! spec.policyTypes: invalid type: string "Ingress", expected a sequence; both directions are isolated
+        "#]],
     );
     check(
         "ingress: all",
         expect![[r#"
-        bad NetworkPolicy shop/p: : cannot be read: invalid type: string "all", expected a sequence; it has no effect, or the one that its last version had
-    "#]],
+            NetworkPolicy shop/p isolates [ingress] of ns shop ()
+            ingress[0] Accept [nothing] on any port
+            ! spec.ingress: is no list; no rule of this direction applies
+        "#]],
     );
 }

@@ -154,7 +154,10 @@ fn question(path: &str, query: &str) -> String {
 /// The kind an event is about.
 pub(crate) fn kind(event: &SourceEvent) -> Kind {
     match event {
-        SourceEvent::Current(kind) | SourceEvent::NotServed(kind) | SourceEvent::Failed(kind, _) => *kind,
+        SourceEvent::Current(kind)
+        | SourceEvent::NotServed(kind)
+        | SourceEvent::Partial(kind, _)
+        | SourceEvent::Failed(kind, _) => *kind,
         SourceEvent::Change(change) => match change {
             Change::Namespace(_) => Kind::Namespace,
             Change::Node(_) => Kind::Node,

@@ -88,7 +88,13 @@ impl Parsed {
         let Written { at, value } = found;
         match decode(value) {
             Decoded::Object(key, changes) => self.objects.push((key, changes)),
-            Decoded::Unnamed(kind) => self.wrong(&at, &format!("this {} has no metadata.name", kind.name())),
+            Decoded::Unnamed(kind) => self.wrong(
+                &at,
+                &format!(
+                    "this {} has no metadata.name, or a metadata.namespace that is no text",
+                    kind.name()
+                ),
+            ),
             Decoded::Other { kind, .. } if kind.is_empty() => {
                 self.wrong(&at, "this is no Kubernetes object: it has no kind");
             }

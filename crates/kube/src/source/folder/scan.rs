@@ -29,6 +29,8 @@ pub(super) struct Manifest {
     pub(super) objects: Vec<(ObjectKey, Vec<Change>)>,
     /// What is wrong with the present content: where (or empty), and what.
     pub(super) problems: Vec<(String, String)>,
+    /// Some content of it could be used, if only one without objects.
+    was_used: bool,
     /// It was not there in the last pass. Editors move a file away before they write the new one.
     missing: bool,
 }
@@ -51,6 +53,20 @@ impl Folder {
     /// False when something may be half written, and the folder should be read again before it is believed.
     pub(super) const fn is_settled(&self) -> bool {
         self.unsettled == 0
+    }
+
+    /// Why there may be objects that nobody knows of: for what was never read there is no last version to keep.
+    pub(super) fn missing(&self) -> Option<String> {
+        if self.files.is_empty() {
+            return Some(format!("the folder {} has no manifest", self.path.display()));
+        }
+        let unread: Vec<String> = self
+            .files
+            .iter()
+            .filter(|(_, file)| !file.was_used)
+            .filter_map(|(name, file)| file.problems.first().map(|(_, why)| format!("{name}: {why}")))
+            .collect();
+        (!unread.is_empty()).then(|| format!("in {} {}", self.path.display(), unread.join("; ")))
     }
 
     /// Reads what has changed. An error is about the folder as a whole, and leaves everything as it was.
@@ -122,6 +138,7 @@ impl Manifest {
         }
         match manifest::parse(&content.text, path) {
             Ok(parsed) => {
+                self.was_used = true;
                 self.objects = parsed.objects;
                 self.problems = parsed.problems;
             }

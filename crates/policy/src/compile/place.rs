@@ -87,37 +87,38 @@ pub(crate) struct Places<'a> {
 }
 
 /// Finds the pod behind every interface by the addresses at its other end. Only pods of this node can be there:
-/// that a pod elsewhere has a better claim to an address says nothing about who is behind an interface here.
+/// that a pod elsewhere has a better claim to an address says nothing about who is behind an interface here. Where
+/// nobody is, it is whoever was there last.
 pub(crate) fn places(cluster: &Cluster) -> Places<'_> {
     let (owners, _) = among(cluster.pods.values().filter(|pod| pod.node == cluster.node_name));
     let links: Vec<(&Link, Behind<'_>)> =
-        cluster.links.values().map(|link| (link, behind(&owners, link))).collect();
+        cluster.links.values().map(|link| (link, behind(cluster, &owners, link))).collect();
     let placed: BTreeSet<_> = links
         .iter()
-        .filter_map(|(_, behind)| if let Behind::Pod(pod) = behind { Some(pod.key()) } else { None })
+        .filter_map(
+            |(_, behind)| if let Behind::Pod(pod) = behind { Some((pod.key(), &pod.uid)) } else { None },
+        )
         .collect();
     let here = cluster.pods.values().filter(|pod| pod.node == cluster.node_name);
     let unplaced = here
-        .filter(|pod| pod.phase != crate::model::Phase::Terminal && !placed.contains(&pod.key()))
+        .filter(|pod| pod.phase != crate::model::Phase::Terminal && !placed.contains(&(pod.key(), &pod.uid)))
         .map(|pod| Unplaced { pod: pod.key(), reason: why_unplaced(cluster, pod) })
         .collect();
     Places { links, unplaced }
 }
 
-fn behind<'a>(owners: &BTreeMap<IpAddr, Owner<'a>>, link: &Link) -> Behind<'a> {
-    let mut found = Behind::Unknown;
+fn behind<'a>(cluster: &'a Cluster, owners: &BTreeMap<IpAddr, Owner<'a>>, link: &Link) -> Behind<'a> {
+    let mut found = cluster.departed.get(&link.ifindex).map_or(Behind::Unknown, Behind::Pod);
+    let mut is_claimed = false;
     for address in &link.addresses {
         let candidate = match owners.get(address) {
             Some(Owner::Pod(pod)) => Behind::Pod(pod),
             Some(Owner::Contested) => Behind::Contested,
             None => continue,
         };
-        found = match found {
-            Behind::Unknown => candidate,
-            // Two addresses at one interface that belong to different pods.
-            _ if found != candidate => Behind::Contested,
-            _ => found,
-        };
+        // Two addresses at one interface that belong to different pods.
+        found = if is_claimed && found != candidate { Behind::Contested } else { candidate };
+        is_claimed = true;
     }
     found
 }

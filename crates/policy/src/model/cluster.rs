@@ -32,6 +32,9 @@ pub struct Cluster {
     pub policies: BTreeMap<ObjectKey, Policy>,
     /// Interfaces of this node, by index.
     pub links: BTreeMap<u32, Link>,
+    /// Pods whose object is gone while an interface here still has an address of theirs, by its index. What was deleted by
+    /// force may run on: its policies stand as long as it has an interface (S83).
+    pub departed: BTreeMap<u32, Pod>,
     /// Addresses of this node's own interfaces.
     pub node_addresses: BTreeSet<IpAddr>,
     /// What is wrong with objects, by object.
@@ -77,6 +80,11 @@ fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool
     true
 }
 
+/// True when the other end of an interface has an address of the pod.
+fn is_at(pod: &Pod, link: &Link) -> bool {
+    link.addresses.iter().any(|address| pod.addresses.contains(address))
+}
+
 impl Cluster {
     /// An empty cluster as seen from `node_name`.
     #[must_use]
@@ -85,7 +93,7 @@ impl Cluster {
     }
 
     /// Takes a change and adds what it moved to `touched`. The result depends only on the last change of each
-    /// object, not on their order.
+    /// object, not on their order; but for pods that leave an interface behind.
     pub fn apply(&mut self, change: Change, touched: &mut Touched) {
         match change {
             Change::Namespace(namespace) => {
@@ -104,6 +112,9 @@ impl Cluster {
             Change::Pod(pod) => {
                 let key = pod.key();
                 touched.problems |= self.problems.remove(&key).is_some();
+                if let Some(earlier) = self.pods.get(&key).filter(|earlier| earlier.uid != pod.uid) {
+                    self.depart(earlier.clone());
+                }
                 if put(&mut self.pods, key.clone(), pod) {
                     touched.pods.insert(key);
                 }
@@ -133,9 +144,13 @@ impl Cluster {
             Change::Gone(key) => self.remove(&key, touched),
             Change::Listed(kind, present) => self.keep_only(kind, present, touched),
             Change::Link(link) => {
+                self.departed.retain(|at, pod| *at != link.ifindex || is_at(pod, &link));
                 touched.topology |= put(&mut self.links, link.ifindex, link);
             }
-            Change::LinkGone(ifindex) => touched.topology |= self.links.remove(&ifindex).is_some(),
+            Change::LinkGone(ifindex) => {
+                self.departed.remove(&ifindex);
+                touched.topology |= self.links.remove(&ifindex).is_some();
+            }
             Change::NodeAddresses(addresses) => {
                 let addresses = addresses.into_iter().collect();
                 touched.topology |= self.node_addresses != addresses;
@@ -154,7 +169,8 @@ impl Cluster {
             }
             Kind::Node => touched.topology |= self.nodes.remove(&key.name).is_some(),
             Kind::Pod => {
-                if self.pods.remove(key).is_some() {
+                if let Some(pod) = self.pods.remove(key) {
+                    self.depart(pod);
                     touched.pods.insert(key.clone());
                 }
             }
@@ -164,6 +180,16 @@ impl Cluster {
                 touched.policies |= self.policies.remove(key).is_some();
             }
         }
+    }
+
+    /// Remembers a pod of this node whose object is gone, at the interfaces that have its addresses.
+    fn depart(&mut self, pod: Pod) {
+        if pod.node != self.node_name || !pod.has_own_addresses() || crate::planted("who-is-gone-is-free") {
+            return;
+        }
+        let at: Vec<u32> =
+            self.links.values().filter(|link| is_at(&pod, link)).map(|link| link.ifindex).collect();
+        self.departed.extend(at.into_iter().map(|ifindex| (ifindex, pod.clone())));
     }
 
     fn keep_only(&mut self, kind: Kind, present: Vec<ObjectKey>, touched: &mut Touched) {

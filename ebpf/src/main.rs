@@ -22,7 +22,7 @@ const NEXT: i32 = -1;
 #[classifier]
 pub fn to_pod(context: TcContext) -> i32 {
     if !arrived(&context) {
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
     run(&context, Direction::Ingress)
 }
@@ -36,7 +36,7 @@ pub fn from_pod(context: TcContext) -> i32 {
 /// tc egress of the node's other interfaces: what pods sent leaves for where it was translated to.
 #[classifier]
 pub fn from_node(context: TcContext) -> i32 {
-    if arrived(&context) { NEXT } else { TC_ACT_SHOT as i32 }
+    if arrived(&context) { NEXT } else { TC_ACT_SHOT }
 }
 
 /// Judges the egress of the pod that stamped a packet; false when the packet must not go on. What passes was counted
@@ -72,7 +72,7 @@ fn run(context: &TcContext, direction: Direction) -> i32 {
     if verdict.reason.is_drop() {
         report::emit(&frame, direction, frame.ifindex(), &verdict);
     }
-    if verdict.passes() { NEXT } else { TC_ACT_SHOT as i32 }
+    if verdict.passes() { NEXT } else { TC_ACT_SHOT }
 }
 
 /// Reached by nothing: the verifier refuses a program in which a panic can be reached.

@@ -51,8 +51,8 @@ pub use policy::{
 };
 pub use reason::{Counter, Reason};
 pub use service::{
-    SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED, STAMP_DEFERRED, STAMP_SLOTS, ServiceBackend,
-    ServiceKey4, ServiceKey6, ServiceRecord,
+    SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED, SERVICE_TUNNEL, STAMP_DEFERRED, STAMP_SLOTS,
+    ServiceBackend, ServiceKey4, ServiceKey6, ServiceRecord, is_tunnel_port,
 };
 
 /// Version of every layout in this crate; part of the pin path.

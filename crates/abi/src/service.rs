@@ -9,6 +9,15 @@ use crate::{Addr6, Be16, Be32};
 pub const SERVICE_TRANSLATED: u32 = 1;
 /// More backends than [`SERVICE_BACKENDS`] would have to be judged at the source: an isolated pod is denied.
 pub const SERVICE_TOO_MANY: u32 = 2;
+/// A backend is where a node takes packets out of a tunnel: no pod may be led there, isolated or not.
+pub const SERVICE_TUNNEL: u32 = 4;
+
+/// True for the UDP ports of VXLAN (RFC 7348, and what Linux had before it) and Geneve (RFC 8926).
+#[inline(always)]
+#[must_use]
+pub const fn is_tunnel_port(port: u16) -> bool {
+    matches!(port, 4789 | 8472 | 6081)
+}
 
 /// Backends that can be judged at the source.
 pub const SERVICE_BACKENDS: usize = 4;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cellwall_abi::{SERVICE_TOO_MANY, SERVICE_TRANSLATED, ServiceRecord};
+use cellwall_abi::{SERVICE_TOO_MANY, SERVICE_TRANSLATED, SERVICE_TUNNEL, ServiceRecord};
 use cellwall_policy::compile::{Compiled, Compiler};
 use cellwall_policy::flow::Protocol;
 use cellwall_policy::model::{
@@ -108,7 +108,8 @@ fn line(key: &ServiceKey, record: &ServiceRecord) -> String {
     };
     let backends: String = (0..record.count as usize).map(backend).collect();
     let many = if record.flags & SERVICE_TOO_MANY == 0 { "" } else { " too many" };
-    format!("{}:{}{backends}{many}", key.address, key.port)
+    let tunnel = if record.flags & SERVICE_TUNNEL == 0 { "" } else { " tunnel" };
+    format!("{}:{}{backends}{many}{tunnel}", key.address, key.port)
 }
 
 #[test]
@@ -323,6 +324,28 @@ fn what_does_not_fit_is_refused_by_the_name_of_the_service() {
     let refusal = plan(&wanted, &Observed::default(), &room(9), 1).expect_err("ten rows");
     assert_eq!((refusal.table, refusal.wanted, refusal.capacity), ("SERVICES4", 10, 9));
     assert_eq!(refusal.object, "Service shop/web");
+}
+
+#[test]
+fn a_service_that_leads_into_a_tunnel_of_a_node_leads_nowhere() {
+    let tunnel = |address: &str, number, protocol: Protocol| {
+        let mut service = service("10.96.0.1");
+        service.ports[0].protocol = protocol;
+        let mut slice = slice("by-hand", &[address], number);
+        slice.ports[0].protocol = protocol;
+        World::new([Change::Service(service), Change::EndpointSlice(slice)])
+    };
+    for number in [4789, 8472, 6081] {
+        let world = tunnel(NODE, number, Protocol::UDP);
+        assert_eq!(world.translated(), [format!("10.96.0.1:80 {NODE}/{number} tunnel")]);
+        let problem = &world.compiled().problems[0];
+        assert_eq!(problem.object, ObjectKey::namespaced(Kind::Service, "shop", "web"));
+        assert!(problem.message.contains("port of tunnels at 192.168.0.1"), "{problem}");
+    }
+    // What ends there is no tunnel, or it ends at no node.
+    assert_eq!(tunnel(NODE, 4789, Protocol::TCP).translated(), [format!("10.96.0.1:80 {NODE}/4789")]);
+    assert_eq!(tunnel(NODE, 53, Protocol::UDP).translated(), [format!("10.96.0.1:80 {NODE}/53")]);
+    assert_eq!(tunnel("203.0.113.9", 4789, Protocol::UDP).translated(), ["10.96.0.1:80"]);
 }
 
 /// Backends come and go without a pod's connections being judged again.

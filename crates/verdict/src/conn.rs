@@ -7,10 +7,10 @@
 use cellwall_abi::{
     CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
     CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, CONN_STAMPED,
-    Conn, Direction, ENDPOINT_AUDIT, Family, Live, Reason, planted,
+    Conn, Direction, Family, Live, Reason, planted,
 };
 
-use crate::entry::Case;
+use crate::entry::{Case, is_audited};
 use crate::header::{ACK, Ethernet, FIN, ICMP, ICMPV6, INIT, INIT_ACK, RST, SCTP, SYN, TCP};
 use crate::key::key;
 use crate::parse::{Headers, Parse};
@@ -291,7 +291,7 @@ fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
         },
     };
     if verdict.reason.is_drop() {
-        if case.record.flags & ENDPOINT_AUDIT == 0 {
+        if !is_audited(case.record, verdict.reason) {
             return Some(Verdict::by_rule(Reason::Revoked, verdict.rule));
         }
         conn.flags |= CONN_AUDIT;
@@ -394,7 +394,7 @@ fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdic
     {
         verdict = Verdict::new(Reason::OwnNode);
     }
-    if verdict.reason.is_drop() && record.flags & ENDPOINT_AUDIT == 0 {
+    if verdict.reason.is_drop() && !is_audited(record, verdict.reason) {
         return verdict;
     }
     let key = key(hook, headers);
@@ -487,7 +487,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
             tracked = planted("midflow-admits-the-other-side");
         }
     }
-    if !verdict.reason.is_drop() || record.flags & ENDPOINT_AUDIT != 0 {
+    if !verdict.reason.is_drop() || is_audited(record, verdict.reason) {
         if tracked {
             let mut conn = Conn::default();
             fill(case, &verdict, (opener, flags), tables.now(), &mut conn);

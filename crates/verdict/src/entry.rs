@@ -5,7 +5,7 @@
 
 use cellwall_abi::{
     Be16, CLASS_NODE, CLASS_UNKNOWN_POD, CONN_STAMPED, Direction, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED,
-    EndpointRecord, Family, Live, Reason, V4, V6, planted,
+    EndpointRecord, Family, Live, Reason, V4, V6, is_tunnel_port, planted,
 };
 
 use crate::header::{ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, Ethernet, ICMPV6, UDP};
@@ -187,8 +187,12 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(
         if matches!(headers.part, Part::First) {
             fragment::remember(&case, verdict);
         }
+        verdict = audited(record, verdict);
     }
-    audited(record, verdict)
+    if planted("audit-lifts-everything") {
+        verdict.audit = verdict.reason.is_drop() && record.flags & ENDPOINT_AUDIT != 0;
+    }
+    verdict
 }
 
 /// [`Parse::full`] with a signature that BTF can say: the layout of a `Result` is not one. `Reason::Allowed` for
@@ -210,24 +214,25 @@ pub(crate) fn read_all<F: Parse, P: Packet>(packet: &P, headers: &mut Headers<F>
 fn unread<F: Parse, P: Packet, T: Tables<F>>(packet: &P, tables: &T, hook: &Hook, reason: Reason) -> Verdict {
     let Some((_, record)) = endpoint::<F, T>(tables, hook) else { return unidentified(tables.strict()) };
     let is_open = record.image[hook.direction() as usize] == 0;
-    let mut verdict = Verdict::new(if is_open { Reason::NotIsolated } else { reason });
-    if is_open && matches!(hook.direction(), Direction::Egress) && !planted("unread-from-anybody") {
+    let passes = is_open || record.flags & ENDPOINT_AUDIT != 0;
+    if passes && matches!(hook.direction(), Direction::Egress) && !planted("unread-from-anybody") {
         let (Some(frame), Some((source, destination))) = (packet.read::<Ethernet>(0), F::addresses(packet))
         else {
-            return audited(record, Verdict::new(reason));
+            return Verdict::new(reason);
         };
         if !is_own_mac(record, &frame) || F::is_zero(source) || source != F::own(record) {
-            verdict.reason = Reason::Spoofed;
-        } else if ends_tunnels::<F, T>(tables, hook, &destination) {
-            verdict.reason = reason;
+            return Verdict::new(Reason::Spoofed);
+        }
+        if ends_tunnels::<F, T>(tables, hook, &destination) {
+            return Verdict::new(reason);
         }
     }
-    audited(record, verdict)
+    audited(record, Verdict::new(if is_open { Reason::NotIsolated } else { reason }))
 }
 
 /// Nodes end tunnels, and an address of a pod range that no known pod has may be a node's as well: bridges are there.
 #[inline(always)]
-fn ends_tunnels<F: Family, T: Tables<F>>(tables: &T, hook: &Hook, address: &F::Addr) -> bool {
+pub(crate) fn ends_tunnels<F: Family, T: Tables<F>>(tables: &T, hook: &Hook, address: &F::Addr) -> bool {
     let class = tables.class(address, hook.live.bank());
     class & CLASS_NODE != 0 || class == CLASS_UNKNOWN_POD
 }
@@ -235,10 +240,10 @@ fn ends_tunnels<F: Family, T: Tables<F>>(tables: &T, hook: &Hook, address: &F::A
 /// A packet with another inside, for whoever it is addressed to: IPIP, 6in4, GRE, ESP, AH, EtherIP, L2TP; and VXLAN
 /// on the port of the RFC and on that of Linux, and Geneve.
 #[inline(always)]
-fn is_tunnel<F: Family>(headers: &Headers<F>) -> bool {
+pub(crate) fn is_tunnel<F: Family>(headers: &Headers<F>) -> bool {
     match headers.protocol {
         4 | 41 | 47 | 50 | 51 | 97 | 115 => true,
-        UDP => matches!(headers.destination_port.get(), 4789 | 8472 | 6081),
+        UDP => is_tunnel_port(headers.destination_port.get()),
         _ => false,
     }
 }
@@ -257,13 +262,21 @@ fn endpoint<'a, F: Family, T: Tables<F>>(tables: &'a T, hook: &Hook) -> Option<(
         .filter(|(_, record)| record.flags & ENDPOINT_IDENTIFIED != 0)
 }
 
-/// A drop at an audited pod is counted and reported, and the packet passes.
+/// True for a drop by a policy of a pod that is audited: it is counted and reported, and the packet passes. What keeps
+/// a pod from speaking for others or from going round their policies is not for its own annotation to lift.
 #[inline(always)]
-pub(crate) const fn audited(record: &EndpointRecord, verdict: Verdict) -> Verdict {
-    Verdict { audit: verdict.reason.is_drop() && record.flags & ENDPOINT_AUDIT != 0, ..verdict }
+pub(crate) const fn is_audited(record: &EndpointRecord, reason: Reason) -> bool {
+    reason.is_drop() && record.flags & ENDPOINT_AUDIT != 0 && !matches!(reason, Reason::Tunnel)
 }
 
-/// What is decided before policy is asked: `Reason::Allowed` when it may be.
+/// A verdict of policy at a pod that may be audited.
+#[inline(always)]
+pub(crate) const fn audited(record: &EndpointRecord, verdict: Verdict) -> Verdict {
+    Verdict { audit: is_audited(record, verdict.reason), ..verdict }
+}
+
+/// What is decided before policy is asked: `Reason::Allowed` when it may be. Drops are of every pod, audited or not, but
+/// for what cannot be judged.
 #[inline(never)]
 fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let Case { packet, hook, headers, record, .. } = *case;
@@ -290,7 +303,7 @@ fn admit<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict
         }
     }
     if !is_whole {
-        return unjudgeable(case, Reason::Malformed);
+        return audited(record, unjudgeable(case, Reason::Malformed));
     }
     Verdict::new(Reason::Allowed)
 }
@@ -351,11 +364,11 @@ fn other<P: Packet, T: Tables<V4> + Tables<V6>>(
     } else if ether_type == ETH_ARP && !packet.has_vlan_tag() {
         neighbour::arp(packet, hook, record)
     } else if record.image[0] | record.image[1] != 0 {
-        Reason::EtherType
+        return audited(record, Verdict::new(Reason::EtherType));
     } else {
         Reason::NotIsolated
     };
-    audited(record, Verdict::new(reason))
+    Verdict::new(reason)
 }
 
 /// A packet that cannot be judged.

@@ -7,11 +7,12 @@
 //! known about who translates: what no table lists is caught by the same rule.
 
 use cellwall_abi::{
-    Be16, CONN_DEFERRED, Chosen, Direction, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Family,
-    Reason, SERVICE_BACKENDS, SERVICE_TOO_MANY, STAMP_DEFERRED, STAMP_SLOTS, ServiceRecord, V4, V6, planted,
+    Be16, CONN_DEFERRED, Chosen, Direction, ENDPOINT_IDENTIFIED, EndpointRecord, Family, Reason,
+    SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TUNNEL, STAMP_DEFERRED, STAMP_SLOTS, ServiceRecord, V4, V6,
+    planted,
 };
 
-use crate::entry::{Case, Hook, audited, read_all};
+use crate::entry::{Case, Hook, audited, ends_tunnels, is_audited, is_tunnel, read_all};
 use crate::header::{ETH_IPV4, ETH_IPV6};
 use crate::parse::{Headers, Parse, Part};
 use crate::policy::{ask, ask_backend};
@@ -36,6 +37,9 @@ pub(crate) fn at_source<F: Family, P: Packet, T: Tables<F>>(
     case: &Case<'_, F, P, T>,
     service: &ServiceRecord,
 ) -> Verdict {
+    if service.flags & SERVICE_TUNNEL != 0 && !planted("tunnels-behind-services") {
+        return Verdict::new(Reason::Tunnel);
+    }
     if case.record.image[Direction::Egress as usize] == 0 {
         return Verdict::new(Reason::NotIsolated);
     }
@@ -198,6 +202,13 @@ fn judge<F: Parse, P: Packet, T: Tables<F>>(
     }
     let hook = Hook::behind(ifindex, live);
     let case = Case { packet, tables, hook: &hook, headers, record, slot, is_unanswered: false };
+    if problem == Reason::Allowed
+        && is_tunnel(headers)
+        && ends_tunnels::<F, T>(tables, &hook, &headers.destination)
+        && !planted("tunnels-behind-translations")
+    {
+        return Verdict::new(Reason::Tunnel);
+    }
     let mut verdict = match problem {
         _ if case.is_open() => Verdict::new(Reason::NotIsolated),
         Reason::Allowed if matches!(headers.part, Part::Later) => fragment::later(&case),
@@ -227,7 +238,8 @@ fn judge<F: Parse, P: Packet, T: Tables<F>>(
 fn key<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> F::ChosenKey {
     let Case { hook, headers, .. } = *case;
     let port = if headers.has_ports() { headers.destination_port } else { Be16::default() };
-    F::chosen_key(hook.ifindex, headers.destination, port, headers.protocol)
+    let ifindex = if planted("chosen-of-all-pods") { 0 } else { hook.ifindex };
+    F::chosen_key(ifindex, headers.destination, port, headers.protocol)
 }
 
 /// True when this destination was allowed before, and nothing has changed for this pod since.
@@ -243,7 +255,7 @@ fn is_known<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> bool
 #[inline(never)]
 fn choose<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     let verdict = ask(case, Direction::Egress);
-    if !verdict.reason.is_drop() || case.record.flags & ENDPOINT_AUDIT != 0 {
+    if !verdict.reason.is_drop() || is_audited(case.record, verdict.reason) {
         let chosen = Chosen { revision: case.hook.live.0, rule: verdict.rule, pad: 0 };
         case.tables.insert_chosen(&key(case), &chosen);
     }

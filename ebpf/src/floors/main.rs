@@ -19,7 +19,7 @@ use cellwall_abi::tables as t;
 use crate::drive::Drive;
 
 const NEXT: i32 = -1;
-const SHOT: i32 = TC_ACT_SHOT as i32;
+const SHOT: i32 = TC_ACT_SHOT;
 /// What the driver returns when it could not do its work; no program returns it.
 const BROKEN: i32 = 99;
 
@@ -188,7 +188,7 @@ pub fn empty(_: TcContext) -> i32 {
 #[classifier]
 pub fn lean_est(context: TcContext) -> i32 {
     let Some(flow) = parse(&context) else { return SHOT };
-    let (Some(revision), Some(seen)) = (REVISION.get(0), FLOWS.get_ptr_mut(&flow)) else { return SHOT };
+    let (Some(revision), Some(seen)) = (REVISION.get(0), FLOWS.get_ptr_mut(flow)) else { return SHOT };
     // SAFETY: the helper has no arguments; the row stays readable and writable for this run.
     unsafe {
         let now = bpf_ktime_get_coarse_ns();
@@ -203,13 +203,13 @@ pub fn lean_est(context: TcContext) -> i32 {
 #[classifier]
 pub fn first_lru(context: TcContext) -> i32 {
     let Some(flow) = parse(&context) else { return SHOT };
-    if FIRST.get_ptr(&flow).is_some() {
+    if FIRST.get_ptr(flow).is_some() {
         return NEXT;
     }
-    if RULES.get(&Key::new(32, flow.source)).is_none() {
+    if RULES.get(Key::new(32, flow.source)).is_none() {
         return SHOT;
     }
-    let _ = FIRST.insert(&flow, &1, 0);
+    let _ = FIRST.insert(flow, 1, 0);
     NEXT
 }
 
@@ -218,8 +218,8 @@ pub fn first_lru(context: TcContext) -> i32 {
 pub fn parse_hash_lpm(context: TcContext) -> i32 {
     let Some(flow) = parse(&context) else { return SHOT };
     // SAFETY: rows of this table are not deleted while packets run.
-    let known = unsafe { FLOWS.get(&flow) }.is_some_and(|seen| *seen == u64::MAX);
-    let listed = RULES.get(&Key::new(32, flow.source)).is_some();
+    let known = unsafe { FLOWS.get(flow) }.is_some_and(|seen| *seen == u64::MAX);
+    let listed = RULES.get(Key::new(32, flow.source)).is_some();
     if known || listed { NEXT } else { SHOT }
 }
 

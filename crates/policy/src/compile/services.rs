@@ -8,6 +8,8 @@
 //! Objects that anybody can write stand behind this, so nothing here opens more than a translation does:
 //! - An address of this node's own is not believed to be translated while there is nothing to translate it to, nor for a
 //!   Service that kube-proxy leaves alone: its packets would be delivered here, seen by nobody.
+//! - A Service that leads to where a node takes packets out of a tunnel leads nowhere, for isolated pods and others: nobody
+//!   would have judged what comes out.
 //! - kube-proxy may serve node ports at the addresses of the Node's status only (nftables mode). At other addresses of
 //!   this node the address itself is listed too.
 
@@ -18,10 +20,11 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use cellwall_abi::{
-    Be16, Family, SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED, ServiceBackend, ServiceRecord, V4,
-    V6,
+    Be16, CLASS_NODE, CLASS_UNKNOWN_POD, Family, SERVICE_BACKENDS, SERVICE_TOO_MANY, SERVICE_TRANSLATED,
+    SERVICE_TUNNEL, ServiceBackend, ServiceRecord, V4, V6, is_tunnel_port,
 };
 
+use crate::flow::Protocol;
 use crate::model::{
     BackendPort, Cluster, EndpointSlice, ObjectKey, Phase, Pod, Problem, Service, ServicePort,
 };
@@ -60,8 +63,20 @@ pub(crate) fn services(cluster: &Cluster, class: impl Fn(IpAddr) -> u32) -> Serv
 
     let mut services = Services { cost: claims.cost, ..Services::default() };
     let mut too_many: BTreeSet<&ObjectKey> = BTreeSet::new();
-    for (key, Claim { object, listed }) in &claims.listed {
-        let record = record(&distinct(listed, &class));
+    let mut tunnelled: BTreeSet<&ObjectKey> = BTreeSet::new();
+    // The same addresses from which `verdict` keeps tunnels away.
+    let ends_tunnels = |address: &IpAddr| {
+        let class = class(*address);
+        class & CLASS_NODE != 0 || class == CLASS_UNKNOWN_POD
+    };
+    for (key, Claim { object, listed, tunnels }) in &claims.listed {
+        let mut record = record(&distinct(listed, &class));
+        if let Some(address) = tunnels.iter().find(|address| ends_tunnels(address)) {
+            record.flags |= SERVICE_TUNNEL;
+            if tunnelled.insert(object) {
+                services.problems.push(tunnel_problem(object, key, *address));
+            }
+        }
         if record.flags & SERVICE_TOO_MANY != 0 && too_many.insert(object) {
             services.problems.push(too_many_problem(object, key));
         }
@@ -90,6 +105,8 @@ struct Claim {
     object: ObjectKey,
     /// Backends that the source is judged on; of several objects with the same address, those of all.
     listed: BTreeSet<Backend>,
+    /// Where backends of a port of tunnels are.
+    tunnels: BTreeSet<IpAddr>,
 }
 
 struct Claims<'a> {
@@ -99,13 +116,18 @@ struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    fn add(&mut self, object: ObjectKey, key: ServiceKey, listed: impl Iterator<Item = Backend>) {
+    /// What `object` says of a key: whom its source is judged on, of all the backends.
+    fn add(&mut self, object: ObjectKey, key: ServiceKey, listed: Vec<Backend>, backends: &[Backend]) {
         *self.cost.entry(object.clone()).or_default() += 1;
-        let claim = self.listed.entry(key).or_insert_with(|| Claim { object, listed: BTreeSet::new() });
+        let new = || Claim { object, listed: BTreeSet::new(), tunnels: BTreeSet::new() };
+        let claim = self.listed.entry(key).or_insert_with(new);
         if crate::planted("the-last-claim-wins") {
             claim.listed.clear();
         }
         claim.listed.extend(listed);
+        let tunnels =
+            backends.iter().filter(|(_, port)| key.protocol == Protocol::UDP.0 && is_tunnel_port(*port));
+        claim.tunnels.extend(tunnels.map(|(address, _)| *address));
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
@@ -131,8 +153,8 @@ impl Claims<'_> {
                 continue;
             }
             let listed: Vec<Backend> =
-                of_family.into_iter().filter(|(backend, _)| own || self.ends_here(*backend)).collect();
-            self.add(service.key(), key(address, port.number, port.protocol.0), listed.into_iter());
+                of_family.iter().copied().filter(|(backend, _)| own || self.ends_here(*backend)).collect();
+            self.add(service.key(), key(address, port.number, port.protocol.0), listed, &of_family);
         }
         let Some(node_port) = port.node_port.filter(|_| !service.other_proxy) else { return };
         if crate::planted("node-ports-are-ports") {
@@ -144,10 +166,10 @@ impl Claims<'_> {
             if !is_served || of_family.is_empty() {
                 continue;
             }
-            let listed = of_family.into_iter().filter(|(backend, _)| self.ends_here(*backend));
+            let listed = of_family.iter().copied().filter(|(backend, _)| self.ends_here(*backend));
             let itself = (!is_of_status(self.cluster, *address)).then_some((*address, node_port));
             let listed: Vec<Backend> = listed.chain(itself).collect();
-            self.add(service.key(), key(*address, node_port, port.protocol.0), listed.into_iter());
+            self.add(service.key(), key(*address, node_port, port.protocol.0), listed, &of_family);
         }
     }
 
@@ -165,7 +187,7 @@ impl Claims<'_> {
                 });
                 if leads_to_pod && is_meant {
                     let key = ServiceKey { address: *address, port: port.number, protocol: port.protocol.0 };
-                    self.add(pod.key(), key, core::iter::empty());
+                    self.add(pod.key(), key, Vec::new(), &[]);
                 }
             }
         }
@@ -211,6 +233,18 @@ fn record(listed: &[Backend]) -> ServiceRecord {
         record.count += 1;
     }
     record
+}
+
+fn tunnel_problem(object: &ObjectKey, key: &ServiceKey, backend: IpAddr) -> Problem {
+    Problem {
+        object: object.clone(),
+        field: String::new(),
+        message: format!(
+            "at {} port {} a backend is a port of tunnels at {backend}, which a node may have: no pod of this node can \
+             reach it",
+            key.address, key.port
+        ),
+    }
 }
 
 fn too_many_problem(object: &ObjectKey, key: &ServiceKey) -> Problem {

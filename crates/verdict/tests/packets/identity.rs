@@ -4,6 +4,8 @@ use cellwall_abi::{ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, Reason};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::{POD_MAC, ethernet, opening};
 
+use cellwall_verdict::Verdict;
+
 use crate::world::World;
 
 fn as_another(world: &World, flow: Flow) -> Flow {
@@ -41,6 +43,43 @@ fn what_enters_a_pod_is_addressed_to_it() {
             assert_eq!(world.packet(&misled, Direction::Ingress).reason, Reason::NotAddressed);
             world.record(|record| record.image = [0; 2]);
         }
+    }
+}
+
+/// The first packet of a UDP or TCP flow, from another source port.
+fn from_port(flow: &Flow, port: u16) -> Vec<u8> {
+    let mut bytes = opening(flow);
+    let at = if flow.local.is_ipv4() { 14 + 20 } else { 14 + 40 };
+    bytes[at..at + 2].copy_from_slice(&port.to_be_bytes());
+    bytes
+}
+
+/// S50.
+#[test]
+fn source_ports_are_never_looked_at() {
+    for world in World::both() {
+        for (direction, allowed) in [(Direction::Ingress, 80), (Direction::Egress, 443)] {
+            for port in [0, 1, 53, 80, 443, 65535] {
+                let (open, closed) = (
+                    world.friend(direction, Protocol::TCP, allowed),
+                    world.friend(direction, Protocol::TCP, 22),
+                );
+                let ask = |flow| world.packet(&from_port(flow, port), direction).reason;
+                assert_eq!(ask(&open), Reason::Allowed, "{direction:?} from {port}");
+                assert_eq!(ask(&closed), Reason::DefaultDeny, "{direction:?} from {port}");
+            }
+        }
+    }
+}
+
+/// S54: of two packets that differ in their source alone, the one whose source is allowed passes.
+#[test]
+fn a_peer_is_the_source_that_the_pod_sees() {
+    for world in World::both() {
+        let friend = world.friend(Direction::Ingress, Protocol::TCP, 80);
+        let stranger = world.stranger(Direction::Ingress, Protocol::TCP, 80);
+        assert_eq!(world.open(&friend).reason, Reason::Allowed);
+        assert_eq!(world.open(&stranger).reason, Reason::DefaultDeny);
     }
 }
 
@@ -82,6 +121,35 @@ fn an_audited_pod_loses_nothing_and_is_told_everything() {
         let verdict = world.open(&flow);
         assert_eq!((verdict.reason, verdict.audit, verdict.passes()), (Reason::DefaultDeny, true, true));
         assert!(world.answer(&flow).passes());
+    }
+}
+
+/// It is the pod's own annotation: it lifts the policies on the pod, and not what other pods' policies rely on.
+#[test]
+fn audit_lets_nobody_speak_for_another() {
+    for mut world in World::both() {
+        world.record(|record| record.flags |= ENDPOINT_AUDIT);
+        let dropped = |verdict: Verdict, reason| {
+            assert_eq!((verdict.reason, verdict.audit, verdict.passes()), (reason, false, false));
+        };
+        let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
+        dropped(world.open(&as_another(&world, flow)), Reason::Spoofed);
+        let into = world.friend(Direction::Ingress, Protocol::TCP, 80);
+        dropped(world.open(&as_another(&world, into)), Reason::NotAddressed);
+        dropped(world.packet(&arp(POD_MAC, [10, 0, 0, 1]), Direction::Egress), Reason::Spoofed);
+        let mut forged = ethernet(Direction::Egress, 0x88cc, &[0; 46]);
+        forged[11] ^= 1;
+        dropped(world.packet(&forged, Direction::Egress), Reason::Spoofed);
+        // Where the headers are not read to their end, the source is.
+        let unread = |flow: &Flow| {
+            let mut bytes = opening(flow);
+            let end = if flow.local.is_ipv4() { 14 + 20 + 10 } else { 14 + 40 + 10 };
+            bytes.truncate(end);
+            bytes
+        };
+        let verdict = world.packet(&unread(&flow), Direction::Egress);
+        assert!(verdict.reason.is_drop() && verdict.audit, "{verdict:?}");
+        dropped(world.packet(&unread(&as_another(&world, flow)), Direction::Egress), Reason::Spoofed);
     }
 }
 

@@ -9,6 +9,7 @@ use cellwall_verdict::header::{ACK, FIN, RST, SYN};
 
 use crate::world::{IMAGES, POD, World, other};
 
+pub(crate) const NEIGHBOUR_SLOT: u32 = 9;
 const PSH: u8 = 8;
 const URG: u8 = 32;
 
@@ -138,11 +139,11 @@ fn a_port_is_used_again_at_once() {
 }
 
 /// Another pod on this node, behind the next interface, with the same policies.
-fn neighbour(world: &mut World) -> u32 {
+pub(crate) fn neighbour(world: &mut World) -> u32 {
     let ifindex = POD + 1;
     let to_friend = world.friend(Egress, Protocol::TCP, 443);
     world.change(|tables| {
-        tables.endpoints.insert(ifindex, 9);
+        tables.endpoints.insert(ifindex, NEIGHBOUR_SLOT);
         let mut record: EndpointRecord = tables.records[&(3, 0)];
         record.flags = ENDPOINT_IDENTIFIED;
         record.image = IMAGES;
@@ -151,7 +152,7 @@ fn neighbour(world: &mut World) -> u32 {
             std::net::IpAddr::V6(address) => record.address6 = address.into(),
         }
         for bank in [0, 1] {
-            tables.records.insert((9, bank), record);
+            tables.records.insert((NEIGHBOUR_SLOT, bank), record);
         }
         tables.classes.insert(5, ClassPair::new([17, 17]));
     });

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use cellwall_abi::{
-    Be16, ClassPair, ENDPOINT_AUDIT, Family, Live, Reason, SERVICE_TOO_MANY, SERVICE_TRANSLATED,
-    STAMP_DEFERRED, ServiceBackend, ServiceRecord, V4,
+    Be16, ClassPair, ENDPOINT_AUDIT, EndpointRecord, Family, Live, Reason, SERVICE_TOO_MANY,
+    SERVICE_TRANSLATED, STAMP_DEFERRED, ServiceBackend, ServiceRecord, V4,
 };
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::{Frame, answer, opening, segment};
@@ -13,10 +13,11 @@ use cellwall_verdict::header::{ACK, SYN};
 use cellwall_verdict::{Verdict, arrive};
 
 use crate::fragments::fragment;
+use crate::scans::{NEIGHBOUR_SLOT, neighbour};
 use crate::world::{POD, SLOT, World};
 
 /// An interface of the node that is no pod's.
-const BRIDGE: u32 = 30;
+pub(crate) const BRIDGE: u32 = 30;
 /// Both ways in which a pod's packet reaches the next hook: routed from its own interface, or from a bridge.
 const WAYS: [u32; 2] = [POD, BRIDGE];
 const OUT: Direction = Direction::Egress;
@@ -24,12 +25,12 @@ type Backends<'a> = &'a [(IpAddr, u16)];
 
 /// A packet without a stamp.
 const NONE: (u32, u32) = (0, 0);
-const STAMPED: (u32, u32) = (MARK, SLOT + 1);
+pub(crate) const STAMPED: (u32, u32) = (MARK, SLOT + 1);
 const DEFERRED: (u32, u32) = (MARK, STAMP_DEFERRED | (SLOT + 1));
 
 impl World {
     /// This node translates the address of the stranger, at these ports.
-    fn translate(&mut self, flow: &Flow, flags: u32, backends: &[(IpAddr, u16)]) {
+    pub(crate) fn translate(&mut self, flow: &Flow, flags: u32, backends: &[(IpAddr, u16)]) {
         let mut record = ServiceRecord { flags: SERVICE_TRANSLATED | flags, ..ServiceRecord::default() };
         for (row, (address, port)) in record.backends.iter_mut().zip(backends) {
             let address = match address {
@@ -43,7 +44,7 @@ impl World {
     }
 
     /// The Service that every test asks: at an address that no policy allows.
-    fn virtual_address(&self) -> Flow {
+    pub(crate) fn virtual_address(&self) -> Flow {
         self.stranger(OUT, Protocol::TCP, 443)
     }
 
@@ -56,7 +57,12 @@ impl World {
     }
 
     /// A frame at the next hook, received by an interface: the verdict, and the stamp that it leaves with.
-    fn next_hook(&self, bytes: &[u8], stamp: (u32, u32), received: u32) -> (Verdict, u32, (u32, u32)) {
+    pub(crate) fn next_hook(
+        &self,
+        bytes: &[u8],
+        stamp: (u32, u32),
+        received: u32,
+    ) -> (Verdict, u32, (u32, u32)) {
         let mut frame = Frame::new(bytes, BRIDGE + 1);
         frame.ingress_ifindex = received;
         frame.stamp.set(stamp);
@@ -374,6 +380,26 @@ fn a_pod_that_asks_itself_is_let_in() {
         // Somebody else's stamp is not the pod.
         world.memory.forget();
         assert!(enter(&world, &opening(&into), (MARK, SLOT + 2)).is_drop());
+    }
+}
+
+/// What one pod may reach says nothing of another behind the same bridge.
+#[test]
+fn a_destination_is_remembered_of_one_pod() {
+    for mut world in World::both() {
+        let friend = neighbour(&mut world);
+        let backend = opening(&world.friend(OUT, Protocol::TCP, 443));
+        assert_eq!(world.next_hook(&backend, STAMPED, BRIDGE).0.reason, Reason::Allowed);
+        assert_eq!(world.next_hook(&backend, STAMPED, BRIDGE).0.reason, Reason::Established);
+        world.change(|tables| {
+            let own = tables.records[&(SLOT, 0)];
+            for bank in [0, 1] {
+                let closed = EndpointRecord { ifindex: friend, image: [301, 302], ..own };
+                tables.records.insert((NEIGHBOUR_SLOT, bank), closed);
+            }
+        });
+        let (verdict, ifindex, _) = world.next_hook(&backend, (MARK, NEIGHBOUR_SLOT + 1), BRIDGE);
+        assert_eq!((verdict.reason, ifindex), (Reason::DefaultDeny, friend));
     }
 }
 

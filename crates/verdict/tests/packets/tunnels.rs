@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use cellwall_abi::{CLASS_UNKNOWN_POD, ClassPair, Reason};
+use cellwall_abi::{CLASS_UNKNOWN_POD, ClassPair, ENDPOINT_AUDIT, Reason, SERVICE_TUNNEL};
 use cellwall_policy::flow::Direction::{Egress, Ingress};
 use cellwall_policy::flow::{Flow, Protocol};
 use cellwall_testkit::frame::{opening, packet};
 
 use crate::headers::with_extensions;
+use crate::services::{BRIDGE, STAMPED};
 use crate::world::World;
 
 const PROTOCOLS: [u8; 7] = [4, 41, 47, 50, 51, 97, 115];
@@ -48,6 +49,58 @@ fn no_tunnel_leads_from_a_pod_to_a_node() {
             world.open_up();
             world.memory.forget();
         }
+    }
+}
+
+/// A translation hides where a packet goes until a later hook: at that hook for a pod that is isolated, whose packets have
+/// a stamp; from the table of Services for every pod.
+#[test]
+fn no_tunnel_leads_to_a_node_behind_a_translation_either() {
+    for mut world in World::both() {
+        world.allow_all();
+        let node = world.node();
+        for number in PROTOCOLS {
+            let (verdict, _, stamp) = world.next_hook(&tunnel(&world, node, number), STAMPED, BRIDGE);
+            assert_eq!((verdict.reason, stamp), (Reason::Tunnel, STAMPED), "protocol {number}");
+        }
+        for port in PORTS {
+            let arrive =
+                |port| world.next_hook(&opening(&to(&world, node, Protocol::UDP, port)), STAMPED, BRIDGE);
+            assert_eq!(arrive(port).0.reason, Reason::Tunnel, "port {port}");
+            assert!(arrive(53).0.passes());
+        }
+        let asked = world.virtual_address();
+        for isolated in [true, false] {
+            world.translate(&asked, SERVICE_TUNNEL, &[]);
+            assert_eq!(world.open(&asked).reason, Reason::Tunnel, "isolated: {isolated}");
+            world.translate(&asked, 0, &[]);
+            assert!(world.open(&asked).passes());
+            world.open_up();
+            world.memory.forget();
+        }
+    }
+}
+
+/// An annotation of the pod's own lifts its policies, not what others rely on.
+#[test]
+fn audit_lifts_no_tunnel() {
+    for mut world in World::both() {
+        world.record(|record| record.flags |= ENDPOINT_AUDIT);
+        let node = world.node();
+        let asked = world.virtual_address();
+        world.translate(&asked, SERVICE_TUNNEL, &[]);
+        let sent = [
+            world.packet(&tunnel(&world, node, 4), Egress),
+            world.open(&to(&world, node, Protocol::UDP, 8472)),
+            world.open(&asked),
+            world.open(&asked),
+            world.next_hook(&tunnel(&world, node, 4), STAMPED, BRIDGE).0,
+        ];
+        for verdict in sent {
+            assert_eq!((verdict.reason, verdict.audit), (Reason::Tunnel, false));
+        }
+        let denied = world.open(&to(&world, node, Protocol::TCP, 53));
+        assert!(denied.audit && denied.passes(), "{denied:?}");
     }
 }
 

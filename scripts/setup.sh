@@ -10,7 +10,8 @@ say() { echo "setup: $*" >&2; }
 
 # command:package
 tools=(cc:gcc readelf:binutils ip:iproute2 nft:nftables)
-folders=()
+# A compiler without headers and start files links nothing; gcc only recommends them.
+folders=(/usr/include/stdio.h:libc6-dev)
 if [ "${1:-build}" = cluster ]; then
     tools+=(containerd:containerd runc:runc iptables:iptables unshare:util-linux nsenter:util-linux)
     folders+=(/usr/lib/cni/bridge:containernetworking-plugins)

@@ -67,6 +67,9 @@ fn source(file: &File) -> Vec<String> {
                 ));
             }
         }
+        if krate == "oracle" && names(&line.replace("cellwall_policy::flow::", ""), "cellwall_policy::") {
+            found.push(format!("{}:{number}: the oracle names more of the compiler than flow", file.path));
+        }
     }
     found
 }
@@ -104,6 +107,7 @@ mod tests {
             ("crates/policy/Cargo.toml", "[dev-dependencies]\ncellwall-oracle = { workspace = true }\n"),
             ("crates/agent/src/lib.rs", "// aya::Ebpf is not named here\nuse maya::Ebpf;\n"),
             ("ebpf/src/main.rs", "use aya_ebpf::maps;\n"),
+            ("crates/oracle/src/lib.rs", "use cellwall_policy::flow::{Flow, Decision};\n"),
             ("Cargo.toml", "[workspace.dependencies]\naya = \"1\"\ncellwall-agent = { path = \"x\" }\n"),
         ];
         assert_eq!(found(&files), [""; 0]);
@@ -114,6 +118,8 @@ mod tests {
         for (path, text) in [
             ("crates/agent/src/a.rs", "    let x = aya::maps::Map::new();\n"),
             ("crates/agent/src/a.rs", "use k8s_openapi::api;\n"),
+            ("crates/oracle/src/lib.rs", "use cellwall_policy::compile::Compiler;\n"),
+            ("crates/oracle/src/lib.rs", "use cellwall_policy::{flow::Flow, model};\n"),
             ("crates/cli/src/main.rs", "fn f() -> Result<(), tonic::Status> {}\n"),
             ("crates/agent/Cargo.toml", "[dependencies]\nprost.workspace = true\n"),
             ("crates/agent/Cargo.toml", "[dev-dependencies]\naya = \"1\"\n"),

@@ -4,6 +4,7 @@ mod age;
 mod args;
 mod check;
 mod endpoints;
+mod node;
 mod output;
 mod policies;
 mod run;

@@ -1,6 +1,6 @@
 # Every target is one line; what takes more is a script or a program of its own. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build chart bench demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
+.PHONY: help setup build image chart bench demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
 
 # The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
 # packages has features of its own. With another choice cargo builds half of the libraries again.
@@ -16,6 +16,9 @@ setup: ## Install what building and testing need; does nothing when all is there
 
 build: setup ## Build the agent and the command, optimised, into target/release
 	cargo build --locked --release -p cellwall-agent -p cellwall-cli
+
+image: setup ## Build the container image, an OCI archive, into target/image
+	@scripts/image.sh $(ARCHITECTURES)
 
 chart: ## Check the Helm chart: lint, what it renders against deploy/helm/golden, and what it has to refuse (Go)
 	@scripts/setup.sh chart && scripts/chart.sh

@@ -4,7 +4,7 @@
 
 # The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
 # packages has features of its own. With another choice cargo builds half of the libraries again.
-E2E := --locked --workspace --test one_node --test kube_proxy
+E2E := --locked --workspace --test one_node --test kube_proxy --test helm
 PROGRAMS := cargo build --profile test $(E2E) --bins
 BUILT := $${CARGO_TARGET_DIR:-target}/debug
 
@@ -58,7 +58,7 @@ cluster-down: ## Remove the cluster
 	@$(PROGRAMS) && $(BUILT)/cluster down
 
 e2e: ## Run the tests that need a cluster, in one of their own (root, Go)
-	@scripts/setup.sh cluster && $(PROGRAMS) && cargo test $(E2E) -- --nocapture
+	@scripts/setup.sh cluster && scripts/setup.sh chart && scripts/image.sh && $(PROGRAMS) && cargo test $(E2E) -- --nocapture
 
 ci: ## What has to pass before a change lands
 	@.ci/run

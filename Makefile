@@ -1,10 +1,10 @@
 # Every target is one line; what takes more is a script or a program of its own. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
+.PHONY: help setup build image chart bench demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
 
 # The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
 # packages has features of its own. With another choice cargo builds half of the libraries again.
-E2E := --locked --workspace --test one_node --test kube_proxy
+E2E := --locked --workspace --test one_node --test kube_proxy --test helm
 PROGRAMS := cargo build --profile test $(E2E) --bins
 BUILT := $${CARGO_TARGET_DIR:-target}/debug
 
@@ -16,6 +16,12 @@ setup: ## Install what building and testing need; does nothing when all is there
 
 build: setup ## Build the agent and the command, optimised, into target/release
 	cargo build --locked --release -p cellwall-agent -p cellwall-cli
+
+image: setup ## Build the container image, an OCI archive, into target/image
+	@scripts/image.sh $(ARCHITECTURES)
+
+chart: ## Check the Helm chart: lint, what it renders against deploy/helm/golden, and what it has to refuse (Go)
+	@scripts/setup.sh chart && scripts/chart.sh
 
 bench: setup ## Measure what packets, tables and changes cost, into benches/RESULTS.md (root, 10 minutes; QUICK=1: fewer sizes)
 	@scripts/setup.sh bench && cargo build --locked --release -p cellwall-bench
@@ -52,7 +58,7 @@ cluster-down: ## Remove the cluster
 	@$(PROGRAMS) && $(BUILT)/cluster down
 
 e2e: ## Run the tests that need a cluster, in one of their own (root, Go)
-	@scripts/setup.sh cluster && $(PROGRAMS) && cargo test $(E2E) -- --nocapture
+	@scripts/setup.sh cluster && scripts/setup.sh chart && scripts/image.sh && $(PROGRAMS) && cargo test $(E2E) -- --nocapture
 
 ci: ## What has to pass before a change lands
 	@.ci/run

@@ -111,10 +111,16 @@ impl Cluster {
         command
     }
 
+    /// A command of this machine that reaches the API server: only the network is the node's.
+    pub fn outside(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init.to_string(), "-n", "--"]).arg(program);
+        command
+    }
+
     /// Runs kubectl with what is on its standard input; an error when it fails.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.init.to_string(), "-n", "--"]).arg(places::binary("kubectl"));
+        let mut command = self.outside(places::binary("kubectl"));
         command.arg("--kubeconfig").arg(self.folder().join("kubeconfig")).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run kubectl")?;

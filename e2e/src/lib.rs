@@ -13,6 +13,7 @@ pub mod commands;
 pub mod demo;
 pub mod flavour;
 pub mod heartbeat;
+pub mod helm;
 pub mod image;
 pub mod node;
 pub mod pki;

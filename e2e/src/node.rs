@@ -27,6 +27,8 @@ pub const STAY: &str = "stay";
 /// What the node writes when the cluster can be used.
 pub const READY: &str = "ready";
 
+/// Where containerd answers, inside the node.
+pub const CONTAINERD: &str = config::CONTAINERD;
 /// Name of the node in Kubernetes.
 pub const NAME: &str = "node";
 /// Its IPv4 address.

@@ -23,3 +23,21 @@ pub mod run;
 pub mod sources;
 pub mod start;
 pub mod stats;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the command line of this process: what `cellwall-agent` is, and one of the programs that the image's one binary
+/// can be.
+pub fn main() -> ExitCode {
+    let args = args::Args::parse();
+    log::init(args.log);
+    match start::start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -6,6 +6,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::check::Check;
+use crate::node::NodeCommand;
 
 /// Asks the agent of this node what it enforces.
 ///
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     /// Asks no agent, and needs no cluster, kernel or root: manifests are compiled to the tables of a node, and the code
     /// that runs in the kernel judges the first packet of each flow on them.
     Check(Check),
+    /// Take cellwall off this node.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Print the versions of this command and of the agent.
     Version {
         /// Do not ask the agent.

@@ -12,6 +12,7 @@ use futures::StreamExt;
 
 use crate::args::{Args, Command, Format, Scope};
 use crate::check;
+use crate::node;
 use crate::output::{Versions, render};
 
 /// The node answered and is not ready.
@@ -25,6 +26,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Version { client: true } => return version(None, format),
+        Command::Node(command) => {
+            print(&node::run(&command, &args.socket)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Check(args) => {
             let (text, code) = check::run(args, format)?;
             print(&text)?;
@@ -51,7 +56,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Version { .. } => version(Some(client.status().await?.agent_version), format),
-        Command::Completion { .. } | Command::Check(_) => Ok(ExitCode::SUCCESS),
+        Command::Completion { .. } | Command::Node(_) | Command::Check(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

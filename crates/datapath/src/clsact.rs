@@ -158,8 +158,8 @@ pub(crate) fn attach(
     Ok(())
 }
 
-/// Takes the programs of `hooks` off, and the qdisc when nobody else uses it.
-pub(crate) fn detach(ifindex: u32, hooks: &[Hook], own: &BTreeSet<u32>) -> Result<(), AttachError> {
+/// Takes the programs of `hooks` off, and the qdisc when nobody else uses it; true when there were any.
+pub(crate) fn detach(ifindex: u32, hooks: &[Hook], own: &BTreeSet<u32>) -> Result<bool, AttachError> {
     let mut requests = open()?;
     let mut deleted = false;
     for &hook in hooks {
@@ -170,18 +170,19 @@ pub(crate) fn detach(ifindex: u32, hooks: &[Hook], own: &BTreeSet<u32>) -> Resul
             deleted = true;
         }
     }
+    let mut unused = deleted;
     // Both sides.
     for &hook in Hook::POD {
         let left = filters(&mut requests, ifindex, hook).map_err(failed("list the filters of", ifindex))?;
-        deleted &= left.is_empty();
+        unused &= left.is_empty();
     }
-    if deleted {
+    if unused {
         let qdisc = TrafficHead { handle: CLSACT_HANDLE, ..head(ifindex, CLSACT) };
         let body = Body::new(&qdisc).with(KIND, b"clsact\0");
         gone_is_fine(requests.change(DELETE_QDISC, 0, &body))
             .map_err(failed("remove clsact from", ifindex))?;
     }
-    Ok(())
+    Ok(deleted)
 }
 
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -192,7 +192,7 @@ impl Datapath {
 
     fn detach_at(&self, ifindex: u32, hooks: &[Hook]) -> Result<(), AttachError> {
         self.links.borrow_mut().detach(ifindex, hooks)?;
-        if self.is_tcx() { Ok(()) } else { clsact::detach(ifindex, hooks, &self.own) }
+        if self.is_tcx() { Ok(()) } else { clsact::detach(ifindex, hooks, &self.own).map(drop) }
     }
 
     /// Interfaces with both programs of a pod. On the way, pins whose interface is gone are removed, and pins that are

@@ -21,6 +21,7 @@ mod observe;
 mod pins;
 mod prefix;
 mod programs;
+mod remove;
 mod run;
 mod settings;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use datapath::{Attached, Datapath, before_reading};
 pub use error::{AttachError, ImportError, OpenError, RunError, TableError, TestRunError, WatchError};
 pub use features::Features;
 pub use memory::memory;
+pub use remove::{Removed, remove};
 pub use settings::{Attach, Settings};
 pub use sweep::{TCP_HALF_CLOSED_TICKS, TCP_IDLE_TICKS};
 pub use test_run::At;

@@ -32,16 +32,7 @@ pub(crate) struct Pins {
 impl Pins {
     /// Makes what is missing and takes the lock.
     pub(crate) fn open(settings: &Settings) -> Result<Self, OpenError> {
-        let name = &settings.pin_name;
-        // The kernel refuses dots in names on a BPF file system.
-        if name.is_empty() || name.contains(['/', '.', '\0']) {
-            return Err(OpenError::PinName { name: name.clone() });
-        }
-        let status = rustix::fs::statfs(&settings.bpffs).map_err(file("look at", &settings.bpffs))?;
-        if u64::try_from(status.f_type).ok().map(|t| t & 0xffff_ffff) != Some(BPF_FS_MAGIC) {
-            return Err(OpenError::NotBpffs { path: settings.bpffs.clone() });
-        }
-        let root = settings.root();
+        let root = checked_root(settings)?;
         make(&root)?;
         let lock = lock(&root, settings.wait)?;
         let folder = settings.folder();
@@ -56,6 +47,20 @@ impl Pins {
         }
         Ok(pins)
     }
+}
+
+/// Our folder, whose name is one and which is, or would be, on a BPF file system.
+pub(crate) fn checked_root(settings: &Settings) -> Result<PathBuf, OpenError> {
+    let name = &settings.pin_name;
+    // The kernel refuses dots in names on a BPF file system.
+    if name.is_empty() || name.contains(['/', '.', '\0']) {
+        return Err(OpenError::PinName { name: name.clone() });
+    }
+    let status = rustix::fs::statfs(&settings.bpffs).map_err(file("look at", &settings.bpffs))?;
+    if u64::try_from(status.f_type).ok().map(|t| t & 0xffff_ffff) != Some(BPF_FS_MAGIC) {
+        return Err(OpenError::NotBpffs { path: settings.bpffs.clone() });
+    }
+    Ok(settings.root())
 }
 
 /// An error of a step on a path, from whatever the step answers.
@@ -83,7 +88,7 @@ fn make(path: &Path) -> Result<(), OpenError> {
 }
 
 /// A BPF file system holds no files to lock, but its folders can be locked.
-fn lock(root: &Path, wait: Option<Duration>) -> Result<File, OpenError> {
+pub(crate) fn lock(root: &Path, wait: Option<Duration>) -> Result<File, OpenError> {
     let folder = File::open(root).map_err(file("open", root))?;
     let until = wait.map(|wait| Instant::now() + wait);
     loop {

@@ -62,7 +62,7 @@ impl Links {
     }
 
     /// Interfaces and hooks of all links.
-    fn all(&self) -> Result<BTreeSet<(u32, Hook)>, AttachError> {
+    pub(crate) fn all(&self) -> Result<BTreeSet<(u32, Hook)>, AttachError> {
         let names = match pins::names(&self.folder) {
             // Somebody removed the folder, or what it is mounted on.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

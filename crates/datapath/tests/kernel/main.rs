@@ -10,6 +10,7 @@ mod links;
 mod open;
 mod place;
 mod raw;
+mod remove;
 mod services;
 mod sockets;
 mod tables;

@@ -13,7 +13,7 @@ const OWNERS: [(&str, &str, &[&str]); 4] = [
 const FOR_TESTS: [(&str, &[&str]); 3] = [
     ("cellwall-oracle", &["testkit", "e2e"]),
     ("cellwall-testkit", &["bench", "e2e"]),
-    ("cellwall-agent", &[]),
+    ("cellwall-agent", &["multicall"]),
 ];
 const NO_STD: [&str; 3] = ["abi", "policy", "verdict"];
 

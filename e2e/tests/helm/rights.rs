@@ -1,0 +1,37 @@
+//! What the API server lets the service account do.
+
+use cellwall_e2e::cluster::Cluster;
+use cellwall_e2e::helm::NAMESPACE;
+
+/// What is listed and watched, and nothing is read one by one or written.
+pub(crate) fn may_only_list_and_watch(cluster: &Cluster) {
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:cellwall");
+    let may = |what: &str| {
+        let arguments: Vec<&str> =
+            ["auth", "can-i", "-A", &account].into_iter().chain(what.split(' ')).collect();
+        // It exits with 1 when the answer is no.
+        cluster.kubectl(&arguments, "").is_ok_and(|answer| answer.trim() == "yes")
+    };
+    for resource in [
+        "pods",
+        "nodes",
+        "namespaces",
+        "services",
+        "endpointslices.discovery.k8s.io",
+        "networkpolicies.networking.k8s.io",
+    ] {
+        for (verb, allowed) in [
+            ("list", true),
+            ("watch", true),
+            ("get", false),
+            ("create", false),
+            ("patch", false),
+            ("delete", false),
+        ] {
+            assert_eq!(may(&format!("{verb} {resource}")), allowed, "{verb} {resource}");
+        }
+    }
+    for what in ["list secrets", "list configmaps", "create pods/exec", "create serviceaccounts/token"] {
+        assert!(!may(what), "{what}");
+    }
+}

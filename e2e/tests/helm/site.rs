@@ -1,0 +1,150 @@
+//! A cluster with two pods that are there before the chart is: a server whose port 8080 a policy closes, and a client that
+//! has a connection to another of its ports all the time.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cellwall_e2e::cluster::Cluster;
+use cellwall_e2e::flavour::Flavour;
+use cellwall_e2e::heartbeat::{self, Heartbeat};
+use cellwall_e2e::helm::{NAMESPACE, ask, load_image};
+use cellwall_e2e::image::AGNHOST;
+use serde_json::{Value, json};
+
+/// How long something may take that has no promise. Machines are shared.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// Port of the echo, which the policy leaves open.
+const ECHO: u16 = 7;
+
+pub(crate) struct Site {
+    pub(crate) cluster: Cluster,
+    server: IpAddr,
+    heartbeat: Heartbeat,
+}
+
+impl Site {
+    /// None, and said so, where no cluster can be had.
+    pub(crate) fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: a cluster needs root");
+            return None;
+        }
+        let cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_cluster")), Flavour::default());
+        let cluster = cluster.expect("a cluster");
+        load_image(&cluster).expect("the image is loaded");
+        for (name, arguments) in
+            [("server", json!(["netexec", "--http-port=8080"])), ("client", json!(["pause"]))]
+        {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": AGNHOST, "args": arguments}],
+                "terminationGracePeriodSeconds": 0}});
+            cluster.kubectl(&["apply", "-f", "-"], &pod.to_string()).expect("kubectl succeeds");
+        }
+        let ready = ["wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=120s"];
+        cluster.kubectl(&ready, "").expect("the pods start");
+        let [server, client] = ["server", "client"].map(|pod| address(&cluster, pod));
+        let heartbeat = connection(&cluster, server, client);
+        Some(Self { cluster, server, heartbeat })
+    }
+
+    /// A policy that leaves the server only the port of the echo.
+    pub(crate) fn isolate(&self) {
+        assert!(self.connects(), "nothing is isolated yet");
+        let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "echo"},
+            "spec": {"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"],
+            "ingress": [{"ports": [{"port": ECHO}]}]}});
+        self.cluster.kubectl(&["apply", "-f", "-"], &policy.to_string()).expect("kubectl succeeds");
+    }
+
+    pub(crate) fn until_enforced(&self) {
+        let begun = Instant::now();
+        loop {
+            let answer = ask(&self.cluster, "endpoints -n default").expect("the agent answers");
+            let endpoints = answer["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
+            if endpoints.iter().any(|e| e["pod"]["name"] == "server" && e["ingress"]["isolated"] == true) {
+                return self.is_enforced();
+            }
+            assert!(begun.elapsed() < PATIENCE, "{answer:#}\n{}", state(&self.cluster));
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The policy is in force, and what it allows goes on.
+    pub(crate) fn is_enforced(&self) {
+        assert!(!self.connects(), "the policy is in force");
+        self.connection_goes_on();
+    }
+
+    /// The policy is still there, and nobody enforces it.
+    pub(crate) fn is_open(&self) {
+        assert!(self.connects(), "traffic is as it was before");
+        self.connection_goes_on();
+    }
+
+    fn connection_goes_on(&self) {
+        self.heartbeat.until_answered_after(Instant::now(), PATIENCE).expect("the connection goes on");
+    }
+
+    /// True when the client connects to the server; false when it gets no answer.
+    fn connects(&self) -> bool {
+        let target = SocketAddr::new(self.server, 8080).to_string();
+        let connect = ["exec", "client", "--", "/agnhost", "connect", &target, "--timeout=2s"];
+        match self.cluster.kubectl(&connect, "") {
+            Ok(_) => true,
+            Err(error) => {
+                assert!(error.to_string().contains("TIMEOUT"), "dropped silently, nothing else: {error}");
+                false
+            }
+        }
+    }
+
+    /// Which pods there are in the namespace of the test, and how often their containers were started again.
+    pub(crate) fn pods(&self) -> Vec<(String, u64)> {
+        let pods: Value = serde_json::from_str(&self.kubectl("get pods -o json")).expect("JSON");
+        let pod = |pod: &Value| {
+            let uid = pod["metadata"]["uid"].as_str().expect("each has one").to_owned();
+            let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+            (uid, restarts.expect("they run"))
+        };
+        pods["items"].as_array().expect("a list").iter().map(pod).collect()
+    }
+
+    pub(crate) fn kubectl(&self, arguments: &str) -> String {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        self.cluster
+            .kubectl(&arguments, "")
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", state(&self.cluster)))
+    }
+}
+
+fn address(cluster: &Cluster, pod: &str) -> IpAddr {
+    let address = cluster.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.podIP}"], "");
+    address.expect("kubectl succeeds").parse().expect("an address")
+}
+
+fn connection(cluster: &Cluster, server: IpAddr, client: IpAddr) -> Heartbeat {
+    let listener = cluster.in_pod(server, || TcpListener::bind((server, ECHO)));
+    heartbeat::echo(listener.expect("the server's network").expect("a free port"));
+    let address = SocketAddr::new(server, ECHO);
+    let stream = cluster.in_pod(client, || TcpStream::connect_timeout(&address, PATIENCE));
+    Heartbeat::over(stream.expect("the client's network").expect("they can connect")).expect("a connection")
+}
+
+/// What somebody would look at to see why it does not work.
+pub(crate) fn state(cluster: &Cluster) -> String {
+    let questions = [
+        "get pods -A -o wide",
+        "describe pods",
+        "get events",
+        "logs daemonset/cellwall --tail=30",
+        "logs pod/cellwall-test",
+    ];
+    let answer = |question: &str| {
+        let arguments: Vec<&str> = ["-n", NAMESPACE].into_iter().chain(question.split(' ')).collect();
+        let said = cluster.kubectl(&arguments, "").unwrap_or_else(|error| error.to_string());
+        format!("--- {question}\n{said}\n")
+    };
+    questions.map(answer).concat()
+}

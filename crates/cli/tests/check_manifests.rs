@@ -142,13 +142,13 @@ fn what_has_no_effect_is_an_error_and_what_has_less_is_a_warning() {
             0,
             "warning: NetworkPolicy shop/half: spec.ingress[0].from[0].ipBlock.cidr: ",
         ),
-        (&[("none.yaml", none)], 2, "error: NetworkPolicy shop/none: cannot be read: "),
+        (&[("none.yaml", none)], 0, "warning: NetworkPolicy shop/none: spec.podSelector: "),
         (&[("bad.yaml", "a: [")], 2, "bad.yaml: line 1: cannot be parsed: "),
         (&[("bad.json", "{")], 2, "bad.json: line 1: cannot be parsed: "),
         (
             &[("unnamed.yaml", "{apiVersion: v1, kind: Pod}")],
             2,
-            "this Pod has no metadata.name; it has no effect",
+            "this Pod has no metadata.name, or a metadata.namespace that is no text; it has no effect",
         ),
         (
             &[("a.yaml", DENY_ALL), ("b.yaml", DENY_ALL)],

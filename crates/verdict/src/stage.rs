@@ -202,11 +202,7 @@ fn judge<F: Parse, P: Packet, T: Tables<F>>(
     }
     let hook = Hook::behind(ifindex, live);
     let case = Case { packet, tables, hook: &hook, headers, record, slot, is_unanswered: false };
-    if problem == Reason::Allowed
-        && is_tunnel(headers)
-        && ends_tunnels::<F, T>(tables, &hook, &headers.destination)
-        && !planted("tunnels-behind-translations")
-    {
+    if problem == Reason::Allowed && enters_node(&case) {
         return Verdict::new(Reason::Tunnel);
     }
     let mut verdict = match problem {
@@ -231,6 +227,14 @@ fn judge<F: Parse, P: Packet, T: Tables<F>>(
         clear(packet, tables.mark());
     }
     verdict
+}
+
+/// True for a tunnel to where a node ends it. A function of its own for its stack: [`judge`] has none to spare.
+#[inline(never)]
+fn enters_node<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> bool {
+    is_tunnel(case.headers)
+        && ends_tunnels::<F, T>(case.tables, case.hook, &case.headers.destination)
+        && !planted("tunnels-behind-translations")
 }
 
 /// The key of the destination that the packet of this case has now.

@@ -27,10 +27,9 @@ use crate::log;
     version,
     after_help = "Without a cluster: cellwall-agent --node-name n1 --source dir:examples/ reads manifests from a \
                   folder and follows their changes.\nTo change a capacity of a node on which the agent ran \
-                  before, let the tables be made anew: stop the agent, remove its folder (<bpffs>/<pin name>, \
-                  /sys/fs/bpf/cellwall unless set otherwise), start the agent with the new capacity. In between the \
-                  node's pods are as without policies. Where the kernel has no tcx (before 6.6), restart the node \
-                  instead of removing the folder. The log of the start says how much memory the tables take.\nRUST_LOG says how much is logged, for example \
+                  before, let the tables be made anew: stop the agent, run `cellwall node cleanup` (with the agent's --bpffs \
+                  and --pin-name, if it has any), start the agent with the new capacity. In between the node's pods \
+                  are as without policies. The log of the start says how much memory the tables take.\nRUST_LOG says how much is logged, for example \
                   RUST_LOG=info,cellwall_agent=debug.\nExit codes: 0 stopped by SIGTERM or SIGINT, 1 could not go \
                   on, 2 the command line is wrong."
 )]

@@ -64,8 +64,8 @@ pub enum OpenError {
     /// A pinned table is not what this version needs.
     #[error(
         "the pinned table {table} has {field} {found} and {expected} is needed; set the capacity back to what it was, \
-             or let the tables be made anew: stop the agent, remove the folder {}, start the agent. In between this \
-             node's pods are as without policies. Where the kernel has no tcx (before 6.6), restart the node instead",
+             or let the tables be made anew: stop the agent, run `cellwall node cleanup` for {}, start the agent. In \
+             between this node's pods are as without policies",
         .folder.display()
     )]
     Table {

@@ -7,6 +7,7 @@ use std::fs;
 
 use cellwall_api::client::Client;
 use cellwall_api::v1alpha1::NodeStatus;
+use cellwall_datapath::Settings;
 use place::{Place, ip};
 
 const POLICY: &str = "
@@ -109,13 +110,14 @@ async fn what_does_not_fit_is_refused_whole_and_the_policy_is_named() {
     fs::remove_file(place.manifests().join("huge.yaml")).expect("it is ours");
     place.status("ready again", |s| s.ready).await;
 
-    // What the message says, done as the help says.
+    // What the message says, done as the help says: by what `cellwall node cleanup` calls.
     let message = condition(&refused, "Enforcing");
     let setting: Vec<&str> = message.split(' ').skip_while(|word| !word.starts_with("--")).take(2).collect();
     assert_eq!(setting[0], "--capacity-prefixes", "{message}");
     place.write("huge.yaml", &blocks("huge", "", 200));
     agent.stop();
-    fs::remove_dir_all(place.bpffs().join(&place.name)).expect("nobody uses it");
+    let settings = Settings { bpffs: place.bpffs(), pin_name: place.name.clone(), ..Settings::default() };
+    cellwall_datapath::remove(&settings).expect("nobody uses it");
     let agent = place.agent(&[&["--capacity-policy", "64"], &setting[..]].concat());
     place.status("ready with all of it", |s| s.ready && s.policy_count == 3).await;
     agent.stop();

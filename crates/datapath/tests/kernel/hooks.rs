@@ -53,7 +53,7 @@ fn ours_is_first_whoever_was_there_before() {
     });
 }
 
-/// Why a node without tcx is restarted rather than its pins removed: nobody knows any more whose the filters are.
+/// Why filters are taken off before their pins: without those nobody knows any more whose they are.
 #[test]
 fn filters_outlive_their_pins_and_are_nobodys_then() {
     place("hooks", |place| {

@@ -4,7 +4,7 @@
 
 # The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
 # packages has features of its own. With another choice cargo builds half of the libraries again.
-E2E := --locked --workspace --test one_node --test kube_proxy --test helm
+E2E := --locked --workspace --test demo --test one_node --test kube_proxy --test helm
 PROGRAMS := cargo build --profile test $(E2E) --bins
 BUILT := $${CARGO_TARGET_DIR:-target}/debug
 

@@ -16,6 +16,7 @@ use crate::count::{self, Usage};
 use crate::error::{AttachError, ImportError, OpenError, RunError, TableError, TestRunError};
 use crate::features::{self, Features};
 use crate::grace::Grace;
+use crate::helpers;
 use crate::netlink::{self, Requests};
 use crate::pins::Pins;
 use crate::programs::{self, Hook, Programs};
@@ -78,6 +79,7 @@ impl Datapath {
         capabilities::check()?;
         raise_file_limit();
         let pins = Pins::open(settings)?;
+        helpers::check()?;
         let grace = Grace::new().map_err(OpenError::Grace)?;
         // Before others take their place in the pins.
         let before = programs::all_pinned(&pins)?;

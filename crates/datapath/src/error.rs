@@ -12,7 +12,7 @@ pub enum OpenError {
         /// Names of the missing ones.
         missing: Vec<&'static str>,
     },
-    /// The kernel has something switched off.
+    /// The kernel is too old, or has something switched off.
     #[error("the kernel does not offer {feature}: {remedy}")]
     Kernel {
         /// What is missing.

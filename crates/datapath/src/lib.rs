@@ -14,6 +14,7 @@ mod datapath;
 mod error;
 mod features;
 mod grace;
+mod helpers;
 pub mod links;
 mod memory;
 mod netlink;

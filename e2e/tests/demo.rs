@@ -1,0 +1,87 @@
+//! Ctrl-C in the demo: whatever it has made by then is gone when it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// What it prints, early and late, when there is something to leave behind.
+const MOMENTS: [&str; 3] = ["Four pods on one node", "No policy: everybody", "A policy is edited"];
+
+/// Processes that descend from one, and the network namespaces that they are in beside ours.
+fn made_by(root: u32) -> (BTreeSet<u32>, BTreeSet<String>) {
+    let mut found = BTreeSet::from([root]);
+    // Parents may come after their children in the list.
+    while let Some(more) =
+        processes().into_iter().find(|pid| !found.contains(pid) && found.contains(&parent(*pid)))
+    {
+        found.insert(more);
+    }
+    let own = network(std::process::id());
+    let networks =
+        found.iter().map(|pid| network(*pid)).filter(|network| !network.is_empty() && *network != own);
+    let networks = networks.collect();
+    (found, networks)
+}
+
+fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("it is mounted");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// 0 for a process that is gone.
+fn parent(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name may have blanks in it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().nth(1);
+    fields.and_then(|pid| pid.parse().ok()).unwrap_or_default()
+}
+
+/// Empty for a process that is gone.
+fn network(pid: u32) -> String {
+    fs::read_link(format!("/proc/{pid}/ns/net")).map(|link| link.display().to_string()).unwrap_or_default()
+}
+
+fn links() -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").expect("it is mounted");
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: the demo needs root");
+        return;
+    }
+    for moment in MOMENTS {
+        let links_before = links();
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it was built");
+        let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
+        let reached = lines.by_ref().map_while(Result::ok).any(|line| line.contains(moment));
+        assert!(reached, "it ended before `{moment}`");
+        let (processes, networks) = made_by(demo.id());
+        assert!(processes.len() > 1, "unshare and the demo: {processes:?}");
+
+        let group = Pid::from_raw(demo.id().cast_signed()).expect("a process");
+        kill_process_group(group, Signal::INT).expect("it runs");
+        let rest: String = lines.map_while(Result::ok).collect();
+        let status = demo.wait().expect("it is ours");
+        assert_eq!(status.code(), Some(130), "at `{moment}`: {rest}");
+        assert!(rest.contains("interrupted; nothing is left behind"), "at `{moment}`: {rest}");
+
+        let alive: Vec<_> = processes.iter().filter(|pid| parent(**pid) != 0).collect();
+        assert!(alive.is_empty(), "at `{moment}`: {alive:?}");
+        let inhabited =
+            self::processes().into_iter().map(network).filter(|network| networks.contains(network));
+        assert_eq!(inhabited.count(), 0, "at `{moment}`");
+        assert_eq!(links(), links_before, "at `{moment}`");
+    }
+}

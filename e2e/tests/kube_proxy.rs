@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Attempts at once where kube-proxy chooses between backends; there are more until it has chosen each.
 const ATTEMPTS: usize = 40;
+/// How often a Service is asked that has nothing to choose.
+const ROUNDS: usize = 5;
 /// Port of the echo outside the cluster, and of that in the network of the first allowed pod.
 const ECHO: u16 = 7;
 
@@ -116,6 +118,7 @@ fn every_service(flavour: Flavour) {
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let scene = Scene::new(flavour);
     scene.mixed_backends();
+    scene.allowed_backends();
     scene.addresses_of_other_kinds();
     scene.written_slices();
     scene.what_ends_on_the_node();
@@ -287,6 +290,20 @@ impl Scene {
             self.judges("a named port", to(80), Transport::Tcp, &self.mixed(family));
             let fixed = self.backends(family, [("good", 8081), ("other-port", 8081), ("bad", 8081)]);
             self.judges("UDP", to(81), Transport::Udp, &fixed);
+        }
+    }
+
+    /// Two TCP ports of one Service, with no backend that is denied: then every attempt must be answered, also one that
+    /// leaves no trace in nf_conntrack.
+    fn allowed_backends(&self) {
+        let cluster = self.serve("allowed", &json!({"selector": {"app": "good"}}));
+        for (family, address) in cluster.into_iter().enumerate() {
+            let backend = [SocketAddr::new(self.pod("good")[family], 8080)];
+            for port in [80, 82] {
+                for _ in 0..ROUNDS {
+                    self.judges("allowed", SocketAddr::new(address, port), Transport::Tcp, &backend);
+                }
+            }
         }
     }
 

@@ -113,7 +113,7 @@ impl Cluster {
                 let key = pod.key();
                 touched.problems |= self.problems.remove(&key).is_some();
                 if let Some(earlier) = self.pods.get(&key).filter(|earlier| earlier.uid != pod.uid) {
-                    self.depart(earlier.clone());
+                    self.depart(&earlier.clone());
                 }
                 if put(&mut self.pods, key.clone(), pod) {
                     touched.pods.insert(key);
@@ -170,7 +170,7 @@ impl Cluster {
             Kind::Node => touched.topology |= self.nodes.remove(&key.name).is_some(),
             Kind::Pod => {
                 if let Some(pod) = self.pods.remove(key) {
-                    self.depart(pod);
+                    self.depart(&pod);
                     touched.pods.insert(key.clone());
                 }
             }
@@ -183,12 +183,12 @@ impl Cluster {
     }
 
     /// Remembers a pod of this node whose object is gone, at the interfaces that have its addresses.
-    fn depart(&mut self, pod: Pod) {
+    fn depart(&mut self, pod: &Pod) {
         if pod.node != self.node_name || !pod.has_own_addresses() || crate::planted("who-is-gone-is-free") {
             return;
         }
         let at: Vec<u32> =
-            self.links.values().filter(|link| is_at(&pod, link)).map(|link| link.ifindex).collect();
+            self.links.values().filter(|link| is_at(pod, link)).map(|link| link.ifindex).collect();
         self.departed.extend(at.into_iter().map(|ifindex| (ifindex, pod.clone())));
     }
 

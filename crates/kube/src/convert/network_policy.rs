@@ -73,8 +73,8 @@ fn policy(key: ObjectKey, object: &NetworkPolicy, report: &mut Report) -> Policy
     }
 }
 
-/// Which directions are isolated: what `policyTypes` says, else Ingress, and Egress where there is an egress rule
-/// (S8 to S14).
+/// Which directions are isolated: what `policyTypes` says, both where it has a word that nobody knows, else Ingress, and
+/// Egress where there is an egress rule (S8 to S14).
 fn policy_types(spec: &NetworkPolicySpec, report: &mut Report) -> [bool; 2] {
     let mut isolates = [false; 2];
     for (i, name) in spec.policy_types.iter().flatten().enumerate() {

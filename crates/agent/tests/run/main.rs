@@ -111,6 +111,44 @@ fn a_resource_that_is_not_served_counts_as_listed_and_one_that_is_forbidden_does
     assert!(node.snapshot(now()).status.ready);
 }
 
+/// What is in force may be what a partial list lacks; on a node where nothing is, the rest of it is better than nothing.
+#[test]
+fn a_partial_list_lifts_nothing_that_an_earlier_agent_enforces() {
+    let partial = |why: Option<&str>| Input::Partial(Kind::NetworkPolicy, why.map(str::to_owned));
+    let mut first = node(FakeKernel::default());
+    first.take(partial(Some("a.yaml: cannot be parsed")), now());
+    listed(&mut first);
+    for input in [pod(1), link(1), policy("deny", 80, 3)] {
+        first.take(input, now());
+    }
+    first.converge(now());
+    assert!(first.snapshot(now()).status.ready, "nothing was in force");
+    let kernel = std::mem::take(first.kernel());
+    let before = kernel.tables.clone();
+    assert_ne!(before.live.0, 0);
+
+    let mut second = node(kernel);
+    second.take(partial(Some("a.yaml: cannot be parsed")), now());
+    listed(&mut second);
+    for input in [pod(1), link(1)] {
+        second.take(input, now());
+    }
+    second.converge(now());
+    assert_eq!(second.kernel().tables, before);
+    let waiting = condition(&second.snapshot(now()), "Enforcing");
+    assert_eq!(waiting.reason, "Waiting");
+    assert!(waiting.message.contains("until this is mended: a.yaml: cannot be parsed"), "{waiting:?}");
+
+    second.take(partial(None), now());
+    second.converge(now());
+    assert_ne!(second.kernel().tables, before, "the policy is gone after all");
+    // Of what this agent has applied it knows the last version.
+    second.take(partial(Some("b.yaml: cannot be parsed")), now());
+    second.take(policy("deny", 80, 3), now());
+    second.converge(now());
+    assert_eq!(condition(&second.snapshot(now()), "Enforcing").reason, "Applied");
+}
+
 #[test]
 fn an_agent_that_finds_what_it_wants_writes_nothing() {
     let mut first = settled();

@@ -7,6 +7,7 @@
 //! namespace, both directions. Whatever else is wrong, a NetworkPolicy with a name is one.
 
 use cellwall_policy::model::{ObjectKey, Problem};
+use cellwall_policy::planted;
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
@@ -139,7 +140,8 @@ impl Reader {
         if let Err(error) = read::<Vec<String>>(types) {
             self.report.add("spec.policyTypes", format_args!("{error}; both directions are isolated"));
             self.replaced.push("spec.policyTypes".to_owned());
-            *types = json!(["Ingress", "Egress"]);
+            let all = ["Ingress", "Egress"];
+            *types = if planted("unreadable-types-are-none") { Value::Null } else { json!(all) };
         }
     }
 

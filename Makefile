@@ -1,4 +1,4 @@
-# Every target is one line; what takes more is a script or a program of its own. `make` alone lists them.
+# A target is a line or two; what takes more is a script or a program of its own. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup build image chart bench demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
 
@@ -42,7 +42,7 @@ mutants: setup ## Plant each bug of mutants.txt and see its test fail
 fuzz: setup ## Hostile frames at an isolated pod: what passes is allowed (root: also through the kernel); keeps what it finds
 	CELLWALL_KEEP=$${CELLWALL_KEEP:-1} CELLWALL_FRAMES=$${CELLWALL_FRAMES:-100000} cargo test --locked -p cellwall-testkit --test differential -- --nocapture fuzz::
 
-soak: setup ## The long version of the tests against the judge: a million clusters, 40 million frames (two hours)
+soak: setup ## The long version of the tests against the judge: a million clusters, 50 million frames (two hours)
 	@scripts/soak.sh
 
 lint: setup ## Formatting, clippy without a warning, and what the tree promises about itself

@@ -15,7 +15,7 @@ use crate::log;
 
 /// Enforces the cluster's network policies on the pods of this node.
 ///
-/// It watches policies, pods, namespaces and nodes, compiles what they mean for the pods of this node into kernel
+/// It watches policies, pods, namespaces, nodes and Services, compiles what they mean for the pods of this node into kernel
 /// tables, and attaches programs to the host side of every pod's interface. The programs, tables and connections
 /// are pinned: when the agent ends, however it ends, enforcement goes on, and the next agent takes over without a
 /// gap. `cellwall status` on the node asks the agent how it is.
@@ -63,6 +63,10 @@ pub struct Args {
     /// Whether packets that policies do not allow are dropped.
     #[arg(long, env = "CELLWALL_ENFORCEMENT", value_enum, default_value_t = Enforcement::Enforce)]
     pub enforcement: Enforcement,
+
+    /// Whether a pod may send to the addresses of its own node although a policy isolates its egress.
+    #[arg(long, env = "CELLWALL_EGRESS_TO_OWN_NODE", value_enum, default_value_t = EgressToOwnNode::Policy)]
+    pub egress_to_own_node: EgressToOwnNode,
 
     /// Unix socket on which `cellwall` and other clients ask; only root can use it.
     #[arg(long, env = "CELLWALL_SOCKET", value_name = "PATH", default_value = cellwall_api::DEFAULT_SOCKET)]
@@ -182,6 +186,15 @@ pub enum Enforcement {
     Enforce,
     /// They are judged, counted and reported, and pass, for every pod of this node.
     Audit,
+}
+
+/// Who says whether a pod may send to its own node. What the node sends to its pods is always let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EgressToOwnNode {
+    /// Policies: an isolated pod needs a rule.
+    Policy,
+    /// Nobody: it always may.
+    Always,
 }
 
 impl Args {

@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -58,7 +59,7 @@ pub enum Kind {
 
 use Kind::{Counter, Gauge};
 
-/// All but the histogram [`APPLY_SECONDS`].
+/// All but the [`HISTOGRAMS`].
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "build_info",
@@ -298,9 +299,30 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-/// Name and help of the histogram of [`Stats::apply_seconds`].
-pub const APPLY_SECONDS: (&str, &str) =
-    ("apply_seconds", "From the first change of a batch until it is live in the kernel");
+/// One histogram; its buckets are in [`Stats`].
+#[derive(Clone, Copy, Debug)]
+pub struct HistogramMetric {
+    /// Name, without prefix.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// The histogram, which shares its buckets with all clones.
+    pub of: fn(&Stats) -> &Histogram,
+}
+
+/// All histograms.
+pub const HISTOGRAMS: &[HistogramMetric] = &[
+    HistogramMetric {
+        name: "apply_seconds",
+        help: "From the first change of a batch until it is live in the kernel",
+        of: |stats| &stats.apply_seconds,
+    },
+    HistogramMetric {
+        name: "unenforced_seconds",
+        help: "From when the interface of a new pod is seen until the pod is enforced there",
+        of: |stats| &stats.unenforced_seconds,
+    },
+];
 
 fn one(value: u64) -> Vec<Sample> {
     vec![Sample(Vec::new(), number(value))]
@@ -387,7 +409,9 @@ impl Metrics {
     /// Over what the loop publishes.
     pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, stats: watch::Receiver<Stats>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
-        registry.register(APPLY_SECONDS.0, APPLY_SECONDS.1, stats.borrow().apply_seconds.clone());
+        for HistogramMetric { name, help, of } in HISTOGRAMS {
+            registry.register(*name, *help, of(&stats.borrow()).clone());
+        }
         registry.register_collector(Box::new(Newest { snapshots, stats }));
         Self(registry)
     }
@@ -415,8 +439,10 @@ mod tests {
             writeln!(page, "| `{PREFIX}_{name}{total}` | {labels} | {help} |")
                 .expect("a string takes everything");
         }
-        let (name, help) = APPLY_SECONDS;
-        writeln!(page, "| `{PREFIX}_{name}` (histogram) |  | {help} |").expect("a string takes everything");
+        for HistogramMetric { name, help, of: _ } in HISTOGRAMS {
+            writeln!(page, "| `{PREFIX}_{name}` (histogram) |  | {help} |")
+                .expect("a string takes everything");
+        }
         expect_test::expect_file!["../METRICS.md"].assert_eq(&page);
     }
 }

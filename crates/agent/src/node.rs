@@ -5,14 +5,15 @@ mod converge;
 mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use cellwall_abi::{Live, planted};
+use cellwall_abi::{Addr6, Be32, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, Live, planted};
 use cellwall_api::v1alpha1::{Endpoint, Policy};
 use cellwall_datapath::TableError;
 use cellwall_policy::compile::{Compiled, Compiler};
-use cellwall_policy::model::{Change, Cluster, Kind, Touched};
+use cellwall_policy::model::{Change, Cluster, Kind, Left, Touched};
 use cellwall_policy::plan::Capacities;
 use cellwall_policy::wanted::Observed;
 use tracing::warn;
@@ -80,6 +81,8 @@ pub struct Node<K> {
     retry: Retry,
     /// When the first change arrived that is not live yet.
     waiting_since: Option<Instant>,
+    /// When the interface of a pod that is not enforced yet was first seen.
+    unenforced_since: BTreeMap<u32, Instant>,
     pub(crate) hooks: BTreeMap<u32, Hook>,
     /// All interfaces of this node but the loopback, those of pods among them.
     interfaces: BTreeSet<u32>,
@@ -101,8 +104,11 @@ pub struct Node<K> {
 
 impl<K: Kernel> Node<K> {
     /// A node that knows nothing yet, before the tables as they are.
-    pub fn new(mut kernel: K, cluster: Cluster, capacities: Capacities) -> Result<Self, TableError> {
+    pub fn new(mut kernel: K, mut cluster: Cluster, capacities: Capacities) -> Result<Self, TableError> {
         let observed = kernel.observe()?;
+        if !planted("a-restart-frees-who-is-gone") {
+            cluster.left = left(&observed);
+        }
         let mut node = Self {
             compiler: Compiler::new(kernel.secret()),
             kernel,
@@ -118,6 +124,7 @@ impl<K: Kernel> Node<K> {
             enforcing: Enforcing::Waiting,
             retry: Retry::default(),
             waiting_since: None,
+            unenforced_since: BTreeMap::new(),
             hooks: BTreeMap::new(),
             interfaces: BTreeSet::new(),
             other_hooks: BTreeMap::new(),
@@ -173,7 +180,12 @@ impl<K: Kernel> Node<K> {
                 self.interfaces = interfaces;
                 self.attach_retry.at = Some(now);
             }
-            Input::LinksListed => self.links_listed = true,
+            Input::LinksListed => {
+                self.links_listed = true;
+                // What was there and is not any more says nothing about a later interface.
+                let Cluster { left, links, .. } = &mut self.cluster;
+                left.retain(|ifindex, _| links.contains_key(ifindex));
+            }
             // The loop's matter.
             Input::Ended(_) => {}
         }
@@ -181,9 +193,16 @@ impl<K: Kernel> Node<K> {
 
     fn apply(&mut self, change: Change, now: Instant) {
         self.stats.changes += 1;
-        if let Change::LinkGone(ifindex) = change {
+        match &change {
             // Before anything else: the next interface may get the same index.
-            self.detach(ifindex);
+            Change::LinkGone(ifindex) => {
+                self.detach(*ifindex);
+                self.unenforced_since.remove(ifindex);
+            }
+            Change::Link(link) if !link.preexisting && !self.cluster.links.contains_key(&link.ifindex) => {
+                self.unenforced_since.insert(link.ifindex, now);
+            }
+            _ => {}
         }
         self.cluster.apply(change, &mut self.touched);
         if !self.touched.is_empty() {
@@ -214,6 +233,23 @@ impl<K: Kernel> Node<K> {
     pub fn next_try(&self) -> Option<Instant> {
         [self.retry.at, self.attach_retry.at].into_iter().flatten().min()
     }
+}
+
+/// What an earlier agent knew of interfaces. What is audited is not cut later either.
+fn left(observed: &Observed) -> BTreeMap<u32, Left> {
+    let live = |slot: &u32| observed.records.get(&(*slot, observed.live.bank()));
+    let endpoints = observed.endpoints.iter().filter_map(|(ifindex, slot)| Some((*ifindex, live(slot)?)));
+    endpoints
+        .filter(|(_, record)| record.flags & ENDPOINT_IDENTIFIED != 0)
+        .map(|(ifindex, record)| {
+            let four = (record.address4 != Be32::ZERO).then(|| IpAddr::from(record.address4));
+            let six = (record.address6 != Addr6::ZERO).then(|| IpAddr::from(record.address6));
+            let is_enforced = record.flags & ENDPOINT_AUDIT == 0;
+            let isolated = record.image.map(|image| is_enforced && image != 0);
+            let addresses = four.into_iter().chain(six).collect();
+            (ifindex, Left { addresses, mac: record.mac, isolated })
+        })
+        .collect()
 }
 
 /// The kind that a change tells of; none for interfaces.

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
-use crate::args::{Args, Enforcement};
+use crate::args::{Args, EgressToOwnNode, Enforcement};
 use crate::http;
 use crate::inputs;
 use crate::node::Node;
@@ -57,6 +57,7 @@ async fn serve(args: Args) -> Result<()> {
     let mut cluster = Cluster::new(&node_name);
     cluster.pod_cidrs.clone_from(&args.pod_cidrs);
     cluster.audit_all = args.enforcement == Enforcement::Audit;
+    cluster.egress_to_own_node = args.egress_to_own_node == EgressToOwnNode::Always;
     let mut node = Node::new(kernel, cluster, args.capacities()).context("cannot read the tables")?;
     let publisher = Publisher::new(node.snapshot(std::time::Instant::now()));
     let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()) };

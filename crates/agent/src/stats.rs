@@ -6,6 +6,9 @@ use std::time::Instant;
 use cellwall_policy::model::Kind;
 use prometheus_client::metrics::histogram::Histogram;
 
+/// A grace period is about 8 ms; a second is what people accept.
+const SECONDS: [f64; 10] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
+
 /// Numbers since the agent started; written by the loop, read by the metrics.
 #[derive(Clone, Debug)]
 pub struct Stats {
@@ -45,6 +48,8 @@ pub struct Stats {
     pub read_errors: BTreeMap<&'static str, u64>,
     /// From the first change of a batch until it is live, in seconds.
     pub apply_seconds: Histogram,
+    /// From when the interface of a new pod is seen until the pod is enforced there, in seconds.
+    pub unenforced_seconds: Histogram,
 }
 
 impl Default for Stats {
@@ -67,8 +72,8 @@ impl Default for Stats {
             events: 0,
             swept: 0,
             read_errors: BTreeMap::new(),
-            // A grace period is about 8 ms; a second is what people accept.
-            apply_seconds: Histogram::new([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0]),
+            apply_seconds: Histogram::new(SECONDS),
+            unenforced_seconds: Histogram::new(SECONDS),
         }
     }
 }

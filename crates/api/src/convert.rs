@@ -26,7 +26,7 @@ pub fn problem(problem: &Problem) -> v1alpha1::Problem {
 
 /// An enforced pod; `attached` tells whether the programs are on its interface.
 pub fn endpoint(report: &EndpointReport, attached: bool) -> v1alpha1::Endpoint {
-    let EndpointReport { pod, ifindex, interface, addresses, audit, isolated, policies } = report;
+    let EndpointReport { pod, labels, ifindex, interface, addresses, audit, isolated, policies } = report;
     let direction = |direction: Direction| {
         let at = direction as usize;
         Some(v1alpha1::EndpointDirection {
@@ -43,6 +43,7 @@ pub fn endpoint(report: &EndpointReport, attached: bool) -> v1alpha1::Endpoint {
         ingress: direction(Direction::Ingress),
         egress: direction(Direction::Egress),
         attached,
+        labels: labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
     }
 }
 

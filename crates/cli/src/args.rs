@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use cellwall_kube::convert::parse_selector;
+use cellwall_policy::model::Selector;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -47,7 +49,13 @@ pub(crate) enum Command {
     },
     /// List the pods enforced on this node, with the policies that select them.
     #[command(visible_alias = "ep", alias = "endpoint")]
-    Endpoints(Scope),
+    Endpoints {
+        #[command(flatten)]
+        scope: Scope,
+        /// Only pods with these labels: `app=web`, `app!=web`, `app in (a,b)`, `app`, `!app`; commas between.
+        #[arg(short = 'l', long, value_name = "LABELS", value_parser = parse_selector)]
+        selector: Option<Selector>,
+    },
     /// List the policies, with the pods of this node that each selects.
     #[command(visible_alias = "pol", alias = "policy")]
     Policies(Scope),
@@ -116,5 +124,7 @@ mod tests {
         assert!(Args::try_parse_from(["cellwall", "policies", "-n", "a", "-o", "json"]).is_ok());
         assert!(Args::try_parse_from(["cellwall", "ep", "-A"]).is_ok());
         assert!(Args::try_parse_from(["cellwall", "endpoints", "-n", "a", "-A"]).is_err());
+        assert!(Args::try_parse_from(["cellwall", "ep", "-l", "app in (a,b),!old"]).is_ok());
+        assert!(Args::try_parse_from(["cellwall", "ep", "-l", "app on (a)"]).is_err());
     }
 }

@@ -107,6 +107,7 @@ mod tests {
             ingress: Some(EndpointDirection { isolated: true, policies }),
             egress: open.clone(),
             attached: true,
+            ..Endpoint::default()
         };
         let unknown = Endpoint {
             pod: None,

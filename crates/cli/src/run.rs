@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use cellwall_api::client::Client;
-use cellwall_api::v1alpha1::{ListEndpointsResponse, ListPoliciesResponse, NodeStatus};
+use cellwall_api::v1alpha1::{Endpoint, ListEndpointsResponse, ListPoliciesResponse, NodeStatus};
+use cellwall_policy::model::Selector;
 use clap::CommandFactory;
 use futures::StreamExt;
 
@@ -45,8 +46,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             print(&render(&status, format)?)?;
             Ok(exit_code(&status))
         }
-        Command::Endpoints(scope) => {
-            let endpoints = client.endpoints(namespace(&scope)).await?;
+        Command::Endpoints { scope, selector } => {
+            let mut endpoints = client.endpoints(namespace(&scope)).await?;
+            if let Some(selector) = selector {
+                endpoints.retain(|endpoint| is_selected(&selector, endpoint));
+            }
             print(&render(&ListEndpointsResponse { endpoints }, format)?)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -62,6 +66,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
 
 fn namespace(scope: &Scope) -> &str {
     scope.namespace.as_deref().unwrap_or_default()
+}
+
+/// What is behind an interface whose pod is not known has no labels, so not even `!app` finds it.
+fn is_selected(selector: &Selector, endpoint: &Endpoint) -> bool {
+    endpoint.pod.is_some() && selector.matches(&endpoint.labels.clone().into_iter().collect())
 }
 
 fn version(agent: Option<String>, format: Format) -> Result<ExitCode> {

@@ -30,14 +30,20 @@ fn snapshot(ready: bool) -> Snapshot {
         namespace: namespace.to_owned(),
         name: "web".to_owned(),
     };
-    let endpoint = |namespace| Endpoint { pod: Some(pod(namespace)), attached: true, ..Endpoint::default() };
+    let endpoint = |namespace: &str| Endpoint {
+        pod: Some(pod(namespace)),
+        attached: true,
+        labels: [("team".to_owned(), namespace.to_owned())].into(),
+        ..Endpoint::default()
+    };
     let status = NodeStatus {
         node: "n1".to_owned(),
         agent_version: "0.1.0".to_owned(),
         ready,
         ..NodeStatus::default()
     };
-    let endpoints = Arc::new(vec![endpoint("a"), endpoint("b")]);
+    let unknown = Endpoint { interface: "veth0".to_owned(), ..Endpoint::default() };
+    let endpoints = Arc::new(vec![unknown, endpoint("a"), endpoint("b")]);
     Snapshot { taken: Instant::now(), status, endpoints, policies: Arc::default() }
 }
 
@@ -78,7 +84,10 @@ async fn answers_and_exit_codes() {
     let names = cellwall(&path, &["endpoints", "-n", "b", "-o", "name"]).await;
     assert_eq!((names.status.code(), text(&names.stdout)), (Some(0), "pod/web\n"));
     let all = cellwall(&path, &["endpoints", "-A", "-o", "name"]).await;
-    assert_eq!(text(&all.stdout), "pod/web\npod/web\n");
+    assert_eq!(text(&all.stdout), "interface/veth0\npod/web\npod/web\n");
+    let labelled = cellwall(&path, &["endpoints", "-l", "team!=a", "-o", "wide"]).await;
+    let lines: Vec<&str> = text(&labelled.stdout).lines().collect();
+    assert!(lines.len() == 2 && lines[1].starts_with("b "), "{labelled:?}");
     let version = cellwall(&path, &["version"]).await;
     assert_eq!(text(&version.stdout), "Client: 0.1.0\nAgent:  0.1.0\n");
 }

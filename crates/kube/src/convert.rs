@@ -25,6 +25,7 @@ pub use network_policy::network_policy;
 pub use node::node;
 pub use pod::pod;
 pub(crate) use report::merged;
+pub use selector::parse_selector;
 pub use service::{service, service_selector};
 
 /// The annotation that says how pods are enforced: `enforce` (the default) or `audit`.

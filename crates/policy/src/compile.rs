@@ -15,6 +15,7 @@ mod causes;
 mod classes;
 mod flatten;
 mod intern;
+mod own_node;
 mod place;
 mod report;
 mod rules;
@@ -44,6 +45,7 @@ use blocks::Blocks;
 use classes::{Classes, Memberships};
 use flatten::{ClassContent, Flat, flatten, list_rows};
 use intern::Interner;
+use own_node::own_node;
 use place::{Behind, Places, owners, places};
 use rules::{Image, Lowering, port_names, selecting};
 use services::{Services, services};
@@ -86,6 +88,7 @@ impl Compiler {
         let (owners, problems) = owners(cluster);
         let Places { links, unplaced } = places(cluster);
         let names = port_names(cluster);
+        let own_node = own_node(cluster);
         let mut lowering = Lowering {
             names: &names,
             set_ids: &mut self.set_ids,
@@ -103,8 +106,13 @@ impl Compiler {
             let policies = if let Behind::Pod(pod) = behind { selecting(cluster, pod) } else { Vec::new() };
             let ids = Direction::ALL.map(|direction| {
                 let image = match behind {
-                    Behind::Pod(pod) => lowering.image(&policies, pod, direction),
-                    Behind::Contested => Image::closed(),
+                    Behind::Pod(pod) => {
+                        let own_node = own_node.iter().filter(|_| own_node::applies(&policies, direction));
+                        let asked: Vec<&Policy> = policies.iter().copied().chain(own_node).collect();
+                        lowering.image(&asked, pod, direction)
+                    }
+                    Behind::Left(isolated) if !isolated[direction as usize] => Image::default(),
+                    Behind::Contested | Behind::Left(_) => Image::closed(),
                     Behind::Unknown => Image::default(),
                 };
                 if image.is_empty() {
@@ -217,7 +225,7 @@ impl Compiler {
         }
         let pod = match behind {
             Behind::Pod(pod) => Some(pod),
-            Behind::Contested | Behind::Unknown => None,
+            Behind::Contested | Behind::Left(_) | Behind::Unknown => None,
         };
         if behind == Behind::Unknown {
             record = EndpointRecord::default();
@@ -310,6 +318,7 @@ fn report_endpoint(
     }
     let report = EndpointReport {
         pod: pod.map(Pod::key),
+        labels: pod.map(|pod| pod.labels.clone()).unwrap_or_default(),
         ifindex: link.ifindex,
         interface: String::from(link.name.as_str()),
         addresses: pod.map_or(&link.addresses, |pod| &pod.addresses).clone(),

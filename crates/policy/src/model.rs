@@ -14,7 +14,7 @@ mod selector;
 mod service;
 
 pub use change::{Change, Kind, Link, ObjectKey};
-pub use cluster::{Cluster, Touched};
+pub use cluster::{Cluster, Left, Touched};
 pub use namespace::Namespace;
 pub use node::Node;
 pub use pod::{HostPort, NamedPort, Phase, Pod};

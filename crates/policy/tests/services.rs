@@ -406,3 +406,14 @@ fn backends_that_change_are_a_new_revision_and_no_new_since() {
     assert!(observed.services.is_empty() && observed.service_records.is_empty());
     assert!(plan(&wanted, &observed, &room, 1).expect("there is room").is_empty());
 }
+
+/// kube-proxy of a family knows no Service without a cluster IP of it, nor the external addresses of such a one; a slice by hand
+/// may name backends of any.
+#[test]
+fn an_external_address_of_a_family_that_the_service_does_not_have_is_not_translated() {
+    let mut hijack = service("10.96.0.1");
+    hijack.external_addresses = vec![ip("fd00:f::1")];
+    let by_hand = Change::EndpointSlice(slice("by-hand", &["fd00:2::3"], 8080));
+    let world = World::new([Change::Service(hijack), by_hand]);
+    assert_eq!(world.translated(), ["10.96.0.1:80"], "its packets are delivered here, seen by nobody");
+}

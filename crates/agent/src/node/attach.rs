@@ -55,6 +55,7 @@ impl<K: Kernel> Node<K> {
             self.lists_stale = true;
         }
         self.leave_pods();
+        self.note_enforced(now);
         if self.attach_errors.is_empty() {
             self.attach_retry = Retry::default();
         } else {
@@ -76,6 +77,18 @@ impl<K: Kernel> Node<K> {
                 warn!("{message}");
                 self.attach_errors.insert(ifindex, message);
             }
+        }
+    }
+
+    /// Closes the time in which packets of new pods passed.
+    fn note_enforced(&mut self, now: Instant) {
+        let Some(compiled) = &self.compiled else { return };
+        let identified = |at: &u32| compiled.endpoints.get(at).is_some_and(|report| report.pod.is_some());
+        for (_, since) in
+            self.unenforced_since.extract_if(.., |at, _| identified(at) && self.hooks.contains_key(at))
+        {
+            let took = now.elapsed() + now.saturating_duration_since(since);
+            self.stats.unenforced_seconds.observe(took.as_secs_f64());
         }
     }
 

@@ -1,13 +1,15 @@
 //! The loop over a kernel in memory.
 
 mod fake;
+mod histories;
+mod metrics;
 mod objects;
+mod restart;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cellwall_agent::kernel::Hook;
-use cellwall_agent::metrics::{METRICS, Metrics, Sample, View};
 use cellwall_agent::node::Node;
 use cellwall_agent::run::{Input, Outputs, run};
 use cellwall_agent::sources::PATIENCE;
@@ -15,14 +17,11 @@ use cellwall_api::v1alpha1::Condition;
 use cellwall_api::{Publisher, Snapshot};
 use cellwall_policy::model::{Change, Kind, Problem};
 use cellwall_policy::plan::Capacities;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use fake::FakeKernel;
 use objects::{
-    address, ifindex, link, link_gone, listed, node, node_with, now, old_link, pod, pod_gone, policy,
-    policy_key,
+    address, ifindex, link, link_gone, listed, node, node_with, now, old_link, pod, policy, policy_key,
 };
 
 /// Long enough for every back-off of a few failures.
@@ -392,63 +391,6 @@ fn problems_come_and_go_without_a_revision() {
     assert_eq!(snapshot.policies.len(), 2, "a policy that was never understood is listed with its problem");
 }
 
-/// What happens to a node in one step of a seeded history.
-fn step(node: &mut Node<FakeKernel>, random: &mut StdRng) {
-    let n = random.random_range(1..6);
-    match random.random_range(0..10) {
-        0 | 1 => node.take(pod(n), now()),
-        2 => node.take(pod_gone(n), now()),
-        3 | 4 => node.take(link(n), now()),
-        5 => node.take(link_gone(n), now()),
-        6 => node.take(policy(["a", "b"][usize::from(n % 2)], u16::from(n), n * 2), now()),
-        7 => node.take(Input::Change(Change::Gone(policy_key(["a", "b"][usize::from(n % 2)]))), now()),
-        8 => node.kernel().writes_left = Some(random.random_range(0..30)),
-        _ => node.kernel().refuse = BTreeSet::from([ifindex(n)]),
-    }
-}
-
-#[test]
-fn after_any_history_a_quiet_node_is_as_if_it_had_known_all_from_the_start() {
-    for seed in 0..300 {
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut node = node(FakeKernel::default());
-        listed(&mut node);
-        let mut time = now();
-        for _ in 0..random.random_range(1..60) {
-            step(&mut node, &mut random);
-            if random.random_bool(0.5) {
-                time += Duration::from_millis(random.random_range(0..2000));
-                node.converge(time);
-                if random.random_bool(0.2) {
-                    node.read_back(time);
-                }
-                assert!(node.snapshot(time).status.revision <= node.kernel().tables.live.0, "seed {seed}");
-            }
-        }
-        node.kernel().writes_left = None;
-        node.kernel().refuse.clear();
-        for _ in 0..3 {
-            time += LATER;
-            node.converge(time);
-            node.read_back(time);
-        }
-        let snapshot = node.snapshot(time);
-        assert!(snapshot.status.ready, "seed {seed}: {:?}", snapshot.status.conditions);
-        let endpoints: BTreeSet<u32> = snapshot.endpoints.iter().map(|endpoint| endpoint.ifindex).collect();
-        assert_eq!(node.kernel().hooks.keys().copied().collect::<BTreeSet<_>>(), endpoints, "seed {seed}");
-        assert_eq!(
-            node.kernel().tables.endpoints.keys().copied().collect::<BTreeSet<_>>(),
-            endpoints,
-            "seed {seed}"
-        );
-
-        let writes = node.kernel().writes.get();
-        node.read_back(time);
-        node.converge(time);
-        assert_eq!(node.kernel().writes.get(), writes, "seed {seed}: a quiet node writes nothing");
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_loop_publishes_changes_and_ends_by_request() {
     let mut node = settled();
@@ -486,63 +428,6 @@ async fn the_loop_publishes_changes_and_ends_by_request() {
     drop(inputs);
     let ended = run(&mut node, &mut received, &outputs, std::future::pending()).await;
     assert!(ended.expect_err("it is blind").to_string().contains("nobody watches"));
-}
-
-/// A history in which everything happens once.
-fn eventful() -> Node<FakeKernel> {
-    let mut node = settled();
-    node.take(Input::Failed(Kind::Node, "503".to_owned()), now());
-    let problem = Problem { object: policy_key("deny"), field: String::new(), message: "unclear".to_owned() };
-    node.take(Input::Change(Change::Bad(problem)), now());
-    node.take(pod(9), now());
-    node.kernel().writes_left = Some(0);
-    node.take(pod(3), now());
-    node.take(link(3), now());
-    node.converge(now());
-    node.kernel().writes_left = None;
-    node.kernel().refuse.insert(ifindex(3));
-    node.converge(now() + LATER);
-    node.take(link_gone(2), now());
-    node.kernel().blind = true;
-    node.measure();
-    node.kernel().blind = false;
-    node.kernel().tables.policy.pop_first();
-    node.read_back(now());
-    node.converge(now() + LATER);
-    node.measure();
-    node.sweep();
-    node.drain_events();
-    node.converge(now() + LATER);
-    node
-}
-
-#[test]
-fn every_metric_is_set_by_some_path() {
-    let mut node = eventful();
-    let mut snapshot = node.snapshot(now());
-    let ready = settled().snapshot(now());
-    // Seconds have to pass before an age is one.
-    for source in &mut snapshot.status.sources {
-        source.last_event_age_ms = source.last_event_age_ms.map(|_| 1500);
-    }
-    for metric in METRICS {
-        let mut samples = (metric.samples)(View { snapshot: &snapshot, stats: &node.stats });
-        samples.extend((metric.samples)(View { snapshot: &ready, stats: &node.stats }));
-        assert!(samples.iter().any(|Sample(_, value)| *value > 0.0), "{} is never set", metric.name);
-        for Sample(labels, _) in &samples {
-            assert_eq!(labels.len(), metric.labels.len(), "{}", metric.name);
-        }
-    }
-
-    let snapshots = Publisher::new(snapshot).subscribe();
-    let stats = watch::Sender::new(node.stats.clone()).subscribe();
-    let text = Metrics::new(snapshots, stats).text().expect("strings take everything");
-    assert!(text.contains(
-        "cellwall_packets_total{reason=\"default_deny\",direction=\"ingress\",verdict=\"drop\"} 3"
-    ));
-    assert!(text.contains("cellwall_source_errors_total{kind=\"Node\"} 1"), "{text}");
-    assert!(text.contains("cellwall_apply_seconds_count 3"), "{text}");
-    assert!(text.ends_with("# EOF\n"));
 }
 
 #[test]

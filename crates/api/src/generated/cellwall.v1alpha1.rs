@@ -87,6 +87,12 @@ pub struct Endpoint {
     /// ready.
     #[prost(bool, tag = "8")]
     pub attached: bool,
+    /// Labels of the pod.
+    #[prost(map = "string, string", tag = "9")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// EndpointDirection is what holds for one direction of a pod.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -169,7 +175,7 @@ pub struct NodeStatus {
     /// Pods of this node that are not enforced, each with its reason.
     #[prost(message, repeated, tag = "14")]
     pub unplaced_pods: ::prost::alloc::vec::Vec<UnplacedPod>,
-    /// How many pods are enforced here.
+    /// How many interfaces are enforced here, those whose pod is not known among them: the length of the list of endpoints.
     #[prost(uint32, tag = "15")]
     pub endpoint_count: u32,
     /// How many policies are known.

@@ -432,6 +432,9 @@ impl serde::Serialize for Endpoint {
         if true {
             len += 1;
         }
+        if true {
+            len += 1;
+        }
         let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Endpoint", len)?;
         if let Some(v) = self.pod.as_ref() {
             struct_ser.serialize_field("pod", v)?;
@@ -457,6 +460,9 @@ impl serde::Serialize for Endpoint {
         if true {
             struct_ser.serialize_field("attached", &self.attached)?;
         }
+        if true {
+            struct_ser.serialize_field("labels", &self.labels)?;
+        }
         struct_ser.end()
     }
 }
@@ -475,6 +481,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
             "ingress",
             "egress",
             "attached",
+            "labels",
         ];
 
         #[allow(clippy::enum_variant_names)]
@@ -487,6 +494,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
             Ingress,
             Egress,
             Attached,
+            Labels,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -516,6 +524,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                             "ingress" => Ok(GeneratedField::Ingress),
                             "egress" => Ok(GeneratedField::Egress),
                             "attached" => Ok(GeneratedField::Attached),
+                            "labels" => Ok(GeneratedField::Labels),
                             _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
@@ -543,6 +552,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                 let mut ingress__ = None;
                 let mut egress__ = None;
                 let mut attached__ = None;
+                let mut labels__ = None;
                 while let Some(k) = map_.next_key()? {
                     match k {
                         GeneratedField::Pod => {
@@ -595,6 +605,14 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                             }
                             attached__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::Labels => {
+                            if labels__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("labels"));
+                            }
+                            labels__ = Some(
+                                map_.next_value::<std::collections::HashMap<_, _>>()?
+                            );
+                        }
                     }
                 }
                 Ok(Endpoint {
@@ -606,6 +624,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                     ingress: ingress__,
                     egress: egress__,
                     attached: attached__.unwrap_or_default(),
+                    labels: labels__.unwrap_or_default(),
                 })
             }
         }

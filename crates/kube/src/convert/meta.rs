@@ -4,7 +4,10 @@ use cellwall_policy::model::{Kind, ObjectKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{ENFORCEMENT, report::Report};
+use super::{
+    ENFORCEMENT,
+    report::{Report, quoted},
+};
 
 /// The namespace of an object that names none, as in kubectl.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -46,7 +49,7 @@ pub(super) fn audit(meta: &ObjectMeta, report: &mut Report) -> bool {
         Some(other) => {
             report.add(
                 format_args!("metadata.annotations[{ENFORCEMENT}]"),
-                format_args!("`{other}` is neither `enforce` nor `audit`; policies are enforced"),
+                format_args!("`{}` is neither `enforce` nor `audit`; policies are enforced", quoted(other)),
             );
             false
         }

@@ -11,7 +11,7 @@ use super::{
     address,
     entries::{number, protocol},
     meta,
-    report::{Report, unreadable},
+    report::{Report, quoted, unreadable},
 };
 
 /// Reads and converts a Pod. Containers that cannot be read cost the pod its named ports, not its identity.
@@ -26,7 +26,10 @@ pub(super) fn from_value(key: &ObjectKey, value: Value) -> Result<(Pod, Vec<Prob
     problems.push(Problem {
         object: key.clone(),
         field: "spec.containers".to_owned(),
-        message: format!("cannot be read: {error}; no named port and no host port of this pod is known"),
+        message: format!(
+            "cannot be read: {}; no named port and no host port of this pod is known",
+            quoted(error)
+        ),
     });
     Ok((pod, problems))
 }

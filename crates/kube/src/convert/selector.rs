@@ -1,9 +1,13 @@
 //! Label selectors (`metav1.LabelSelectorAsSelector`).
 
+mod text;
+
 use std::fmt::Display;
 
 use cellwall_policy::model::{Requirement, Selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+
+pub use text::parse_selector;
 
 use super::labels::{is_key, is_value};
 use super::report::Report;

@@ -1,11 +1,47 @@
 //! Pods, nodes and namespaces as an API server sends them, or a user writes them.
 
 use cellwall_kube::convert::{Decoded, decode};
+use cellwall_policy::model::Change;
 use expect_test::{Expect, expect};
+use serde_json::json;
 
 #[expect(clippy::needless_pass_by_value, reason = "`expect!` makes a value")]
 fn check(yaml: &str, expected: Expect) {
     expected.assert_eq(&crate::common::render(&crate::common::changes(yaml)));
+}
+
+/// 256 KiB of annotations is what the API server takes, and every agent of the cluster keeps what it says of an object and
+/// answers it again and again.
+#[test]
+fn what_is_said_of_an_object_is_short_whatever_the_object_says() {
+    let long = "é".repeat(100 << 10);
+    let annotated = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "annotations": {"cellwall.dev/enforcement": long}},
+    });
+    let broken = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": long},
+    });
+    for object in [annotated, broken] {
+        let Decoded::Object(_, changes) = decode(object) else { panic!("a pod") };
+        let said = changes.iter().filter_map(|change| match change {
+            Change::Bad(problem) => Some(problem.message.len()),
+            _ => None,
+        });
+        let said: Vec<usize> = said.collect();
+        assert!(said.len() == 1 && said[0] > 50 && said[0] < 1000, "{said:?} bytes");
+    }
+}
+
+/// So that its policies go on to apply (S88).
+#[test]
+fn a_namespace_that_is_being_deleted_is_what_it_was() {
+    let deleting = "  deletionTimestamp: '2026-01-02T03:05:05Z'\nstatus: {phase: Terminating}\n";
+    let changes = |rest: &str| {
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {team: a}\n";
+        crate::common::changes(&format!("{namespace}{rest}"))
+    };
+    assert_eq!(changes(deleting), changes(""));
 }
 
 /// S47, S81, S83, S85.

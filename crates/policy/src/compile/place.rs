@@ -75,6 +75,8 @@ pub(crate) enum Behind<'a> {
     Pod(&'a Pod),
     /// One of several.
     Contested,
+    /// Nobody that is known, where somebody was isolated in these directions.
+    Left([bool; 2]),
     /// Nobody that is known.
     Unknown,
 }
@@ -108,7 +110,9 @@ pub(crate) fn places(cluster: &Cluster) -> Places<'_> {
 }
 
 fn behind<'a>(cluster: &'a Cluster, owners: &BTreeMap<IpAddr, Owner<'a>>, link: &Link) -> Behind<'a> {
-    let mut found = cluster.departed.get(&link.ifindex).map_or(Behind::Unknown, Behind::Pod);
+    let left = cluster.left.get(&link.ifindex).map(|left| left.isolated);
+    let left = left.filter(|isolated| isolated.contains(&true)).map_or(Behind::Unknown, Behind::Left);
+    let mut found = cluster.departed.get(&link.ifindex).map_or(left, Behind::Pod);
     let mut is_claimed = false;
     for address in &link.addresses {
         let candidate = match owners.get(address) {

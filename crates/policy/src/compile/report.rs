@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::model::{ObjectKey, Problem};
+use crate::model::{Labels, ObjectKey, Problem};
 use crate::wanted::Wanted;
 
 /// The result of one compilation.
@@ -30,6 +30,8 @@ pub struct Compiled {
 pub struct EndpointReport {
     /// The pod, or `None` while the interface is not identified.
     pub pod: Option<ObjectKey>,
+    /// Labels of the pod.
+    pub labels: Labels,
     /// Interface index of the host side.
     pub ifindex: u32,
     /// Name of the host side.
@@ -82,7 +84,9 @@ impl fmt::Display for UnplacedReason {
         f.write_str(match self {
             Self::NoAddress => "it has no address yet",
             Self::HostNetwork => "it uses the node's network, which policies do not cover",
-            Self::NoInterface => "no interface of this node leads to its address",
+            Self::NoInterface => {
+                "no veth of this node leads to its address; what macvlan, ipvlan, SR-IOV or netkit connects is not enforced"
+            }
             Self::AddressTaken => "another pod has its address",
         })
     }

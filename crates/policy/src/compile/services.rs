@@ -144,7 +144,12 @@ impl Claims<'_> {
     fn port(&mut self, service: &Service, port: &ServicePort, backends: &BTreeSet<Backend>) {
         let key = |address, port: u16, protocol: u8| ServiceKey { address, port, protocol };
         let cluster = service.cluster_addresses.iter().map(|address| (*address, false));
-        let external = service.external_addresses.iter().map(|address| (*address, true));
+        // kube-proxy knows a Service in the families of its cluster IPs.
+        let has_family = |address: &&IpAddr| {
+            service.cluster_addresses.iter().any(|cluster| cluster.is_ipv4() == address.is_ipv4())
+                || crate::planted("external-addresses-of-any-family")
+        };
+        let external = service.external_addresses.iter().filter(has_family).map(|address| (*address, true));
         for (address, anybodys) in cluster.chain(external) {
             let own = self.is_own(address);
             let of_family: Vec<Backend> = same_family(backends, address).collect();

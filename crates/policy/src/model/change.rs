@@ -97,7 +97,7 @@ pub struct Link {
     pub ifindex: u32,
     /// Name of the host side.
     pub name: String,
-    /// Addresses of the other end, link-local ones left out.
+    /// Addresses of the other end, link-local ones left out. Once they have told which pod is there they stay what they were.
     pub addresses: Vec<IpAddr>,
     /// Ethernet address of the other end, or unknown.
     pub mac: Mac,

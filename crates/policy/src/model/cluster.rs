@@ -5,12 +5,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use cellwall_abi::Mac;
 use ipnet::IpNet;
 
 use super::{Change, EndpointSlice, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem, Service};
 
 /// Settings and state of the cluster as this node knows it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
     /// Name of this node: pods with it in `spec.nodeName` are enforced here.
     pub node_name: String,
@@ -18,6 +19,8 @@ pub struct Cluster {
     pub pod_cidrs: Vec<IpNet>,
     /// Every pod is audited, whatever its annotations say.
     pub audit_all: bool,
+    /// Pods may always send to the addresses of this node, whatever policies say (S62).
+    pub egress_to_own_node: bool,
     /// Namespaces by name.
     pub namespaces: BTreeMap<String, Namespace>,
     /// Nodes by name.
@@ -35,10 +38,31 @@ pub struct Cluster {
     /// Pods whose object is gone while an interface here still has an address of theirs, by its index. What was deleted by
     /// force may run on: its policies stand as long as it has an interface (S83).
     pub departed: BTreeMap<u32, Pod>,
+    /// What an earlier agent left at interfaces where it knew who is there.
+    pub left: BTreeMap<u32, Left>,
     /// Addresses of this node's own interfaces.
     pub node_addresses: BTreeSet<IpAddr>,
     /// What is wrong with objects, by object.
     pub problems: BTreeMap<ObjectKey, Vec<Problem>>,
+}
+
+/// What an earlier agent knew of an interface, as its tables say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// By which it knew who is there.
+    pub addresses: Vec<IpAddr>,
+    /// Of the other end, or unknown.
+    pub mac: Mac,
+    /// Per direction: it isolated whoever is there. While nobody known is, that one may still be, and who it was is not
+    /// known any more: the interface is closed (S83).
+    pub isolated: [bool; 2],
+}
+
+impl Left {
+    /// True when an interface is the same one, and not a later one with its index: then its other end has another address.
+    fn is_at(&self, link: &Link) -> bool {
+        self.mac == Mac::UNKNOWN || self.mac == link.mac
+    }
 }
 
 /// What a change can have moved; what is not named here compiles to what it compiled to before.
@@ -100,7 +124,9 @@ impl Cluster {
                 let name = namespace.name.clone();
                 touched.problems |=
                     self.problems.remove(&ObjectKey::cluster(Kind::Namespace, &name)).is_some();
-                if put(&mut self.namespaces, name.clone(), namespace) {
+                let is_heard =
+                    !crate::planted("namespaces-keep-their-labels") || !self.namespaces.contains_key(&name);
+                if is_heard && put(&mut self.namespaces, name.clone(), namespace) {
                     touched.namespaces.insert(name);
                 }
             }
@@ -144,11 +170,12 @@ impl Cluster {
             Change::Gone(key) => self.remove(&key, touched),
             Change::Listed(kind, present) => self.keep_only(kind, present, touched),
             Change::Link(link) => {
-                self.departed.retain(|at, pod| *at != link.ifindex || is_at(pod, &link));
+                let link = self.as_identified(link);
                 touched.topology |= put(&mut self.links, link.ifindex, link);
             }
             Change::LinkGone(ifindex) => {
                 self.departed.remove(&ifindex);
+                self.left.remove(&ifindex);
                 touched.topology |= self.links.remove(&ifindex).is_some();
             }
             Change::NodeAddresses(addresses) => {
@@ -180,6 +207,28 @@ impl Cluster {
                 touched.policies |= self.policies.remove(key).is_some();
             }
         }
+    }
+
+    /// The addresses at the other end say who is there, and whoever is there may change them (CAP_NET_ADMIN in its own
+    /// namespace): so those count with which a pod was found, by this agent or an earlier one, until the interface is gone.
+    fn as_identified(&mut self, link: Link) -> Link {
+        if crate::planted("who-changes-addresses-is-free") {
+            return link;
+        }
+        let Some(known) = self.links.get(&link.ifindex) else {
+            let left = self.left.get(&link.ifindex).filter(|left| left.is_at(&link)).cloned();
+            let Some(Left { addresses, .. }) = left else {
+                self.left.remove(&link.ifindex);
+                return link;
+            };
+            return Link { addresses, ..link };
+        };
+        let is_here = |pod: &Pod| pod.node == self.node_name && pod.has_own_addresses() && is_at(pod, known);
+        if !self.departed.contains_key(&link.ifindex) && !self.pods.values().any(is_here) {
+            return link;
+        }
+        let mac = if known.mac == Mac::UNKNOWN { link.mac } else { known.mac };
+        Link { addresses: known.addresses.clone(), mac, ..link }
     }
 
     /// Remembers a pod of this node whose object is gone, at the interfaces that have its addresses.

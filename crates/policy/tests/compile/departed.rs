@@ -72,13 +72,14 @@ fn its_successor_has_its_own_policies_and_is_missed_until_it_is_there() {
 }
 
 #[test]
-fn an_interface_with_other_addresses_is_not_its_any_more() {
+fn it_does_not_get_away_by_other_addresses() {
     let mut cluster = placed();
     tell(&mut cluster, Change::Gone(gone().key()));
     tell(&mut cluster, Change::Link(link(0, &pod("other", 8))));
-    assert_eq!(isolated(&cluster), OPEN);
-    tell(&mut cluster, Change::Link(link(0, &gone())));
-    assert_eq!(isolated(&cluster), OPEN, "and is not again");
+    assert_eq!(isolated(&cluster), ISOLATED);
+    tell(&mut cluster, Change::LinkGone(IFINDEX));
+    tell(&mut cluster, Change::Link(link(0, &pod("other", 8))));
+    assert_eq!(isolated(&cluster), OPEN, "another interface");
 }
 
 /// Policies go on to change for it, and a completed pod has nothing left that could send.

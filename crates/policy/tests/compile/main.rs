@@ -2,5 +2,7 @@
 
 mod audit;
 mod departed;
+mod identity;
+mod own_node;
 mod refusals;
 mod world;

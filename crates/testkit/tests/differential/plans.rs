@@ -245,6 +245,15 @@ fn history(seed: u64) -> Result<usize, String> {
         for change in told(&known, &objects) {
             known.apply(change, &mut touched);
         }
+        // Settings do not change while an agent runs, and who left is a matter of history.
+        let (departed, pod_cidrs) = (known.departed.clone(), known.pod_cidrs.clone());
+        let afresh = Cluster { departed, pod_cidrs, ..cluster(&objects) };
+        if known != afresh {
+            let (known, afresh) = (format!("{known:#?}"), format!("{afresh:#?}"));
+            let first = known.lines().zip(afresh.lines()).find(|(one, other)| one != other);
+            let said = said(&before, &objects);
+            return Err(format!("step {step}: what is known is not what is there: {first:?} after {said:?}"));
+        }
     }
     Ok(count)
 }

@@ -7,7 +7,13 @@ use crate::tree::Tree;
 const TABLE: Table = Table { file: "docs/statements.md", letters: &[('S', 90), ('C', 34)] };
 
 pub(crate) fn check(tree: &Tree) -> Vec<String> {
-    TABLE.check(tree)
+    let mut found = TABLE.check(tree);
+    let rows = TABLE.rows(tree);
+    let judged = rows.iter().filter(|row| row.tests.split(", ").all(|test| test.starts_with("oracle: ")));
+    found.extend(judged.map(|row| {
+        format!("{}:{}: {}: only the judge is tested, and not what ships", TABLE.file, row.number, row.id)
+    }));
+    found
 }
 
 #[cfg(test)]
@@ -23,20 +29,30 @@ mod tests {
 
     fn found(table: &str) -> Vec<String> {
         let tests = "mod inner {\n#[test]\n#[ignore = \"slow\"]\nfn s1_holds() {}\n}\nfn s2_helper() {}\n";
-        check(&Tree::of(&[(TABLE.file, table), ("crates/oracle/tests/rules.rs", tests)]))
+        let shown = "#[test]\nfn shown() {}\n";
+        check(&Tree::of(&[
+            (TABLE.file, table),
+            ("crates/oracle/tests/rules.rs", tests),
+            ("crates/policy/tests/shown.rs", shown),
+        ]))
     }
 
     #[test]
     fn a_whole_table_is_fine() {
-        let table = table(|id| (id == "S1").then_some("oracle: rules::s1_holds, oracle: inner::s1_holds"));
+        let tests = "oracle: rules::s1_holds, oracle: inner::s1_holds, policy: shown";
+        let table = table(|id| (id == "S1").then_some(tests));
         assert_eq!(found(&table), [""; 0]);
     }
 
     #[test]
+    fn a_test_of_the_judge_is_not_enough() {
+        let table = table(|id| (id == "S1").then_some("oracle: rules::s1_holds, oracle: inner::s1_holds"));
+        assert_eq!(found(&table), ["docs/statements.md:1: S1: only the judge is tested, and not what ships"]);
+    }
+
+    #[test]
     fn tests_must_exist() {
-        for wrong in
-            ["oracle: s1_missing", "oracle: s2_helper", "policy: s1_holds", "oracle: other::s1_holds"]
-        {
+        for wrong in ["policy: s1_missing", "policy: s2_helper", "policy: s1_holds", "policy: other::shown"] {
             let table = table(|id| (id == "S1").then_some(wrong));
             assert_eq!(found(&table).len(), 1, "{wrong}");
         }

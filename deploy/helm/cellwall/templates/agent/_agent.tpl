@@ -6,6 +6,8 @@
       fieldPath: spec.nodeName
 - name: CELLWALL_ENFORCEMENT
   value: {{ .Values.enforcement }}
+- name: CELLWALL_EGRESS_TO_OWN_NODE
+  value: {{ .Values.egressToOwnNode }}
 - name: CELLWALL_HTTP
   value: {{ include "cellwall.httpAddress" . | quote }}
 - name: CELLWALL_SOCKET

@@ -4,7 +4,8 @@
 # with one line of counts; what a virtual machine printed is in target/kernels/NAME.log.
 #
 # GUEST_TESTS: parts of the names of the tests of cellwall-datapath that run in virtual machines; all without it.
-# CELLWALL_KERNEL_SETS: how many clusters the loaded program is asked about there.
+# CELLWALL_KERNEL_SETS: how many clusters the loaded programs are asked about there.
+# CELLWALL_KERNEL_FRAMES: how many hostile frames of each class, besides those that are kept.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +29,8 @@ pack() {
     done < <(sed -n 's/^ *Executable tests\/\([a-z]*\)\/main.rs (\(.*\))$/\1 \2/p' "$folder/build.log")
     cat >"$work/tests/run" <<-END
 		export CELLWALL_KERNEL_SETS=${CELLWALL_KERNEL_SETS:-25}
-		run differential kernel:: --show-output
+		export CELLWALL_FRAMES=${CELLWALL_KERNEL_FRAMES:-100}
+		run differential kernel:: fuzz::programs --show-output
 		run kernel ${GUEST_TESTS:-} --show-output
 	END
     install -m 755 scripts/guest/init "$work/init"

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cellwall_abi::planted;
 use cellwall_api::v1alpha1::{Condition, KernelFeatures, Link, NodeStatus, Policy, Source, Table};
 use cellwall_api::{Snapshot, counter, endpoint, object, policy, problem, timestamp, unplaced};
 use cellwall_policy::compile::{Compiled, PolicyReport};
@@ -243,13 +244,19 @@ impl<K: Kernel> Node<K> {
     }
 
     fn first_on_hook(&self) -> Condition {
+        let name = |ifindex: &u32| {
+            let link = self.cluster.links.get(ifindex);
+            link.map_or_else(|| format!("interface {ifindex}"), |link| link.name.clone())
+        };
+        // Of an interface that has become a pod's, the pod's hook counts.
+        let others = self.other_hooks.iter().filter(|(at, _)| !self.hooks.contains_key(at));
+        let others = others.filter(|_| !planted("nobody-says-who-is-first-elsewhere"));
         let behind: Vec<String> = self
             .hooks
             .iter()
+            .chain(others)
             .filter(|(_, hook)| !hook.first)
-            .map(|(ifindex, _)| {
-                self.cluster.links.get(ifindex).map_or_else(|| ifindex.to_string(), |link| link.name.clone())
-            })
+            .map(|(ifindex, _)| name(ifindex))
             .collect();
         condition(
             "FirstOnHook",

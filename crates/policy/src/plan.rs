@@ -108,8 +108,11 @@ pub fn plan(
     let target = View::new(&wanted.addresses, &wanted.prefixes);
     let rows = Rows::compare(wanted, observed);
     let moved = moved(&live, &target);
-    let records = Records::decide(wanted, observed, &rows, &moved, now);
+    let mut records = Records::decide(wanted, observed, &rows, &moved, now);
     let services = Services::decide(wanted, observed);
+    if services.differ && crate::planted("services-move-since") {
+        records.next.values_mut().for_each(|record| record.since = observed.live.next().0);
+    }
 
     let mut stage = Stage::new(wanted, observed);
     if crate::planted("deletes-before-the-flip") {

@@ -40,6 +40,7 @@ fn is_from_opener(conn: &Conn, direction: Direction) -> bool {
 #[inline(always)]
 pub(crate) fn is_opening<F: Family>(headers: &Headers<F>) -> bool {
     match headers.protocol {
+        TCP if planted("a-syn-with-more-is-an-answer") => headers.flags == SYN,
         TCP => headers.flags & (SYN | ACK | RST | FIN) == SYN,
         SCTP => headers.flags == INIT && !planted("an-init-is-an-answer"),
         _ => false,
@@ -126,7 +127,9 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     let key = key(hook, headers);
     let now = tables.now();
     let Some((conn, is_pending)) = find(case, &key, now) else { return Verdict::new(Reason::NoConnection) };
-    if conn.revision < record.since
+    let is_older = conn.revision < record.since
+        || planted("new-backends-cut-who-is-there") && conn.revision < hook.live.0;
+    if is_older
         && !planted("since-ignored")
         && let Some(revoked) = judge_again(case, conn)
     {
@@ -236,7 +239,7 @@ fn set_stamped<F: Family, P: Packet, T: Tables<F>>(
     conn: &mut Conn,
     is_answered: bool,
 ) {
-    let is_wanted = conn.flags & CONN_OPENED_BY_POD != 0
+    let is_wanted = (conn.flags & CONN_OPENED_BY_POD != 0 || planted("answers-are-stamped"))
         && conn.flags & CONN_SELF == 0
         && (conn.flags & CONN_DEFERRED != 0
             || conn.flags & CONN_DIRECT == 0 && !planted("only-services-are-stamped"))
@@ -258,13 +261,17 @@ pub(crate) fn is_direct<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P,
     }
     let Some(conn) = found else { return false };
     let deferred = if planted("a-deferred-entry-is-a-verdict") { 0 } else { CONN_DEFERRED };
-    if conn.flags & (CONN_OPENED_BY_POD | deferred) != CONN_OPENED_BY_POD
-        || conn.revision < record.since
+    let opened_by_pod = if planted("answers-name-a-destination") { 0 } else { CONN_OPENED_BY_POD };
+    if conn.flags & (opened_by_pod | deferred) != opened_by_pod
+        || conn.revision < record.since && !planted("what-was-unchanged-outlives-its-policy")
         || is_over(conn, headers.protocol, is_pending, tables.now())
+            && !planted("what-was-unchanged-never-ends")
     {
         return false;
     }
-    conn.flags = conn.flags & !CONN_STAMPED | CONN_DIRECT;
+    if !planted("what-is-unchanged-stays-stamped") {
+        conn.flags = conn.flags & !CONN_STAMPED | CONN_DIRECT;
+    }
     true
 }
 
@@ -282,7 +289,9 @@ fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
         Direction::Ingress => ask(case, Direction::Ingress),
         Direction::Egress => match stage::service(case) {
             Some(service) => {
-                conn.flags |= CONN_DEFERRED;
+                if !planted("older-connections-are-not-deferred") {
+                    conn.flags |= CONN_DEFERRED;
+                }
                 stage::at_source(case, service)
             }
             // The Service is gone; what it led to is judged behind the translation.
@@ -395,6 +404,9 @@ fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdic
         verdict = Verdict::new(Reason::OwnNode);
     }
     if verdict.reason.is_drop() && !is_audited(record, verdict.reason) {
+        if planted("a-denied-syn-ends-the-other-sides") {
+            tables.remove_pending(&key(hook, headers));
+        }
         return verdict;
     }
     let key = key(hook, headers);
@@ -437,7 +449,9 @@ fn again<F: Family, P: Packet, T: Tables<F>>(
         // The same SYN once more.
         known.revision = new.revision;
         known.seen = new.seen;
-        known.flags |= new.flags & CONN_DEFERRED;
+        if !planted("the-same-syn-is-not-deferred") {
+            known.flags |= new.flags & CONN_DEFERRED;
+        }
         set_stamped(case, known, false);
         count(known, case.hook.direction(), case.packet.length());
     } else {
@@ -469,7 +483,8 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
     let was_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
     if headers.protocol == TCP && !was_exempt {
         flags |= CONN_MIDFLOW;
-        let continues = headers.flags & (ACK | SYN | RST) == ACK;
+        let continues = headers.flags & (ACK | SYN | RST) == ACK
+            || planted("any-ack-continues") && headers.flags & ACK != 0;
         if verdict.reason.is_drop() || !continues {
             if is_taken_over(record.midflow_until, tables.now()) && !reversed.reason.is_drop() {
                 // The other side opened it before anyone looked.

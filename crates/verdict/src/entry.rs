@@ -111,6 +111,7 @@ impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
             (Direction::Ingress, 0) => Some(Reason::OwnNode),
             // A stamp that is still there names the pod of this hook ([`crate::arrive`]).
             (Direction::Ingress, ifindex) => (ifindex == self.hook.ifindex
+                && !planted("the-pod-is-a-stranger-to-itself")
                 || self.packet.mark() & self.tables.mark() != 0)
                 .then_some(Reason::OwnPod),
         }
@@ -154,6 +155,7 @@ fn ip<F: Parse, P: Packet, T: Tables<F>>(
             if let Some(found) = found
                 && conn::established::<F, P, T>(found, packet, tables, (hook.live, direction), &headers)
                 && (found.flags & CONN_STAMPED == 0
+                    || planted("stamps-end-with-the-handshake")
                     || matches!(direction, Direction::Ingress)
                     || stage::stamp_established::<F, P, T>(packet, tables, hook, found.flags))
             {
@@ -321,7 +323,8 @@ fn misplaced<F: Parse>(
     match hook.direction() {
         Direction::Egress => {
             let has_one = !F::is_zero(own) || planted("no-address-is-an-address");
-            let holds = has_one && headers.source == own && is_own_mac(record, frame);
+            let is_own = headers.source == own || planted("ones-own-mac-is-enough");
+            let holds = has_one && is_own && is_own_mac(record, frame);
             if !holds && !planted("spoofing-unchecked") {
                 return Some(Reason::Spoofed);
             }

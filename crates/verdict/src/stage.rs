@@ -13,7 +13,7 @@ use cellwall_abi::{
 };
 
 use crate::entry::{Case, Hook, audited, ends_tunnels, is_audited, is_tunnel, read_all};
-use crate::header::{ETH_IPV4, ETH_IPV6};
+use crate::header::{ETH_IPV4, ETH_IPV6, TCP};
 use crate::parse::{Headers, Parse, Part};
 use crate::policy::{ask, ask_backend};
 use crate::tables::{Packet, Tables};
@@ -25,10 +25,13 @@ pub(crate) fn service<'a, F: Family, P: Packet, T: Tables<F>>(
     case: &Case<'a, F, P, T>,
 ) -> Option<&'a ServiceRecord> {
     let Case { tables, hook, headers, .. } = *case;
-    if !headers.has_ports() || tables.mark() == 0 || planted("virtual-address-judged") {
+    let is_off = tables.mark() == 0 && !planted("addresses-wait-without-a-stamp");
+    if !headers.has_ports() || is_off || planted("virtual-address-judged") {
         return None;
     }
-    tables.service(&case.remote(), case.asked_port(Direction::Egress), headers.protocol, hook.live.bank())
+    let protocol = if planted("services-of-every-protocol") { TCP } else { headers.protocol };
+    let direction = if planted("answers-ask-another-service") { hook.direction() } else { Direction::Egress };
+    tables.service(&case.remote(), case.asked_port(direction), protocol, hook.live.bank())
 }
 
 /// What is decided at the source about a Service: every backend that no later hook sees must be allowed.
@@ -90,9 +93,11 @@ pub(crate) fn stamp<F: Family, P: Packet, T: Tables<F>>(packet: &P, tables: &T, 
     let mark = tables.mark();
     if mark != 0 && !planted("nothing-is-stamped") {
         // A slot that has no room there is named by the interface alone, which says enough where the node routes.
-        let named = if slot < STAMP_SLOTS { slot + 1 } else { 0 };
+        let has_room = slot < STAMP_SLOTS || planted("slots-without-room-are-cut");
+        let named = if has_room { slot + 1 } else { 0 };
         let deferred = if flags & CONN_DEFERRED != 0 { STAMP_DEFERRED } else { 0 };
-        packet.set_stamp(packet.mark() | mark, named | deferred);
+        let others = if planted("stamps-wipe-the-mark") { 0 } else { packet.mark() };
+        packet.set_stamp(others | mark, named | deferred);
     }
 }
 
@@ -144,6 +149,7 @@ fn stamped<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &P, tables: &T, by: &m
         ETH_IPV4 => read_and_judge::<V4, P, T>(packet, tables, by),
         ETH_IPV6 => read_and_judge::<V6, P, T>(packet, tables, by),
         // Only IP is stamped, and whatever this has become says nothing about a destination.
+        _ if planted("stamped-frames-of-other-types-pass") => Verdict::new(Reason::NotIsolated),
         _ => Verdict::new(Reason::EtherType),
     }
 }
@@ -168,16 +174,22 @@ fn stamper<'a, F: Family, P: Packet, T: Tables<F>>(
     bank: u32,
 ) -> Option<(u32, u32, &'a EndpointRecord)> {
     let received = packet.ingress_ifindex();
+    let stands_back = planted("stamps-stand-before-interfaces") && packet.tc_index() & !STAMP_DEFERRED != 0;
     let (ifindex, slot, record) = if let Some((slot, record)) = tables.record(received, bank)
         && !planted("stamps-alone-name-the-pod")
+        && !stands_back
     {
         (received, slot, record)
     } else {
+        if planted("interfaces-alone-name-the-pod") {
+            return None;
+        }
         let slot = (packet.tc_index() & !STAMP_DEFERRED).checked_sub(1)?;
         let record = tables.record_of(slot, bank)?;
         (record.ifindex, slot, record)
     };
-    (record.flags & ENDPOINT_IDENTIFIED != 0).then_some((ifindex, slot, record))
+    let is_known = record.flags & ENDPOINT_IDENTIFIED != 0 || planted("pods-that-nobody-knows-stamp");
+    is_known.then_some((ifindex, slot, record))
 }
 
 /// What is decided about a packet whose headers were read, or about one with a problem.

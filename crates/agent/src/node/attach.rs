@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use cellwall_abi::planted;
 use cellwall_datapath::AttachError;
 use tracing::{debug, warn};
 
@@ -18,6 +19,7 @@ impl<K: Kernel> Node<K> {
             .filter(move |at| {
                 wanted.is_some_and(|w| !w.contains_key(at)) && placed.is_some_and(|p| !p.contains_key(at))
             })
+            .filter(|_| !planted("what-leaves-the-node-is-not-looked-at"))
             .copied()
     }
 
@@ -42,14 +44,11 @@ impl<K: Kernel> Node<K> {
         for ifindex in leave {
             self.detach(ifindex);
         }
-        for ifindex in &others {
-            let result = self.kernel.attach_node(*ifindex);
-            self.note(*ifindex, result);
+        if planted("pods-come-before-what-leaves-the-node") {
+            self.attach_all(&missing, K::attach);
         }
-        for ifindex in &missing {
-            let result = self.kernel.attach(*ifindex);
-            self.note(*ifindex, result);
-        }
+        self.attach_all(&others, K::attach_node);
+        self.attach_all(&missing, K::attach);
         if !missing.is_empty() || !others.is_empty() {
             self.look_at_hooks();
             self.lists_stale = true;
@@ -60,6 +59,13 @@ impl<K: Kernel> Node<K> {
             self.attach_retry = Retry::default();
         } else {
             self.attach_retry.failed(now);
+        }
+    }
+
+    fn attach_all(&mut self, interfaces: &[u32], attach: fn(&mut K, u32) -> Result<(), AttachError>) {
+        for ifindex in interfaces {
+            let result = attach(&mut self.kernel, *ifindex);
+            self.note(*ifindex, result);
         }
     }
 

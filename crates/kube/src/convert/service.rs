@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use cellwall_policy::model::{
     Kind, Problem, Service, ServicePort, ServiceSelector, ServiceTarget, TargetPort,
 };
+use cellwall_policy::planted;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
@@ -46,18 +47,20 @@ pub fn service(object: &v1::Service) -> (Service, Vec<Problem>) {
     let labels = object.metadata.labels.iter().flatten();
     let is_name = spec.type_.as_deref() == Some("ExternalName");
     // "None" is a headless Service, and "" one that has no address yet.
-    let cluster = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
+    let second = spec.cluster_ips.iter().filter(|_| !planted("services-have-one-family")).flatten();
+    let cluster = spec.cluster_ip.iter().chain(second);
     let cluster = cluster.filter(|text| !is_name && !text.is_empty() && *text != "None");
     let mut external: Vec<(String, &String)> = Vec::new();
-    for (i, text) in spec.external_ips.iter().flatten().enumerate() {
+    let listed = spec.external_ips.iter().filter(|_| !planted("external-ips-are-addresses"));
+    for (i, text) in listed.flatten().enumerate() {
         external.push((format!("spec.externalIPs[{i}]"), text));
     }
     let ingress = object.status.iter().filter_map(|s| s.load_balancer.as_ref());
     for (i, entry) in ingress.flat_map(|balancer| balancer.ingress.iter().flatten()).enumerate() {
         // "Proxy": the node does not translate it, the load balancer gets the packet.
-        if entry.ip_mode.as_deref() != Some("Proxy")
-            || cellwall_policy::planted("a-proxys-address-is-translated")
-        {
+        let is_translated =
+            entry.ip_mode.as_deref() != Some("Proxy") || planted("a-proxys-address-is-translated");
+        if is_translated && !planted("a-balancers-address-is-an-address") {
             external
                 .extend(entry.ip.iter().map(|text| (format!("status.loadBalancer.ingress[{i}].ip"), text)));
         }
@@ -68,7 +71,8 @@ pub fn service(object: &v1::Service) -> (Service, Vec<Problem>) {
         cluster_addresses: addresses(cluster.map(|text| ("spec.clusterIPs".to_owned(), text)), &mut report),
         external_addresses: addresses(external.into_iter(), &mut report),
         ports: ports(spec, &mut report),
-        other_proxy: labels.into_iter().any(|(label, _)| NOT_KUBE_PROXYS.contains(&label.as_str())),
+        other_proxy: labels.into_iter().any(|(label, _)| NOT_KUBE_PROXYS.contains(&label.as_str()))
+            && !planted("every-service-is-kube-proxys"),
     };
     (service, report.finish())
 }
@@ -99,7 +103,7 @@ fn is_ordinary(address: IpAddr) -> bool {
     };
     let is_special =
         link_local || address.is_loopback() || address.is_multicast() || address.is_unspecified();
-    !is_special || cellwall_policy::planted("loopback-is-a-service")
+    !is_special || planted("loopback-is-a-service")
 }
 
 fn ports(spec: &v1::ServiceSpec, report: &mut Report) -> Vec<ServicePort> {

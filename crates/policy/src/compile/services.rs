@@ -50,7 +50,10 @@ pub(crate) fn services(cluster: &Cluster, class: impl Fn(IpAddr) -> u32) -> Serv
         slices.entry((&slice.namespace, &slice.service)).or_default().push(slice);
     }
     // kube-proxy leaves out what has no cluster IP, external addresses included.
-    for service in cluster.services.values().filter(|service| !service.cluster_addresses.is_empty()) {
+    let is_translated = |service: &&Service| {
+        !service.cluster_addresses.is_empty() || crate::planted("services-without-an-address-are-translated")
+    };
+    for service in cluster.services.values().filter(is_translated) {
         let of_service = (service.namespace.as_str(), service.name.as_str());
         let slices = slices.get(&of_service).map_or(&[][..], Vec::as_slice);
         for port in &service.ports {
@@ -73,11 +76,12 @@ pub(crate) fn services(cluster: &Cluster, class: impl Fn(IpAddr) -> u32) -> Serv
         let mut record = record(&distinct(listed, &class));
         if let Some(address) = tunnels.iter().find(|address| ends_tunnels(address)) {
             record.flags |= SERVICE_TUNNEL;
-            if tunnelled.insert(object) {
+            if tunnelled.insert(object) && !crate::planted("nobody-hears-of-tunnels") {
                 services.problems.push(tunnel_problem(object, key, *address));
             }
         }
-        if record.flags & SERVICE_TOO_MANY != 0 && too_many.insert(object) {
+        let is_told = !crate::planted("nobody-hears-of-too-many");
+        if record.flags & SERVICE_TOO_MANY != 0 && too_many.insert(object) && is_told {
             services.problems.push(too_many_problem(object, key));
         }
         services.records.insert(*key, record);
@@ -136,7 +140,8 @@ impl Claims<'_> {
 
     /// No hook sees a packet to there.
     fn ends_here(&self, address: IpAddr) -> bool {
-        let is_here = self.is_own(address) || address.is_loopback() || address.is_unspecified();
+        let is_loopback = address.is_loopback() && !crate::planted("loopback-is-elsewhere");
+        let is_here = self.is_own(address) || is_loopback || address.is_unspecified();
         is_here && !crate::planted("backends-here-are-not-listed")
     }
 
@@ -157,22 +162,26 @@ impl Claims<'_> {
             if own && is_doubtful && !crate::planted("own-addresses-can-be-hijacked") {
                 continue;
             }
-            let listed: Vec<Backend> =
-                of_family.iter().copied().filter(|(backend, _)| own || self.ends_here(*backend)).collect();
+            let is_answered_here = own && !crate::planted("own-addresses-wait-as-others");
+            let is_listed = |(backend, _): &Backend| is_answered_here || self.ends_here(*backend);
+            let listed: Vec<Backend> = of_family.iter().copied().filter(is_listed).collect();
             self.add(service.key(), key(address, port.number, port.protocol.0), listed, &of_family);
         }
-        let Some(node_port) = port.node_port.filter(|_| !service.other_proxy) else { return };
+        let is_served = !service.other_proxy || crate::planted("other-proxies-serve-node-ports");
+        let Some(node_port) = port.node_port.filter(|_| is_served) else { return };
         if crate::planted("node-ports-are-ports") {
             return;
         }
-        for address in &self.cluster.node_addresses {
+        for address in with_ports(self.cluster) {
             let is_served = service.cluster_addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4());
             let of_family: Vec<Backend> = same_family(backends, *address).collect();
             if !is_served || of_family.is_empty() {
                 continue;
             }
             let listed = of_family.iter().copied().filter(|(backend, _)| self.ends_here(*backend));
-            let itself = (!is_of_status(self.cluster, *address)).then_some((*address, node_port));
+            let is_left_alone =
+                !is_of_status(self.cluster, *address) && !crate::planted("node-ports-are-served-everywhere");
+            let itself = is_left_alone.then_some((*address, node_port));
             let listed: Vec<Backend> = listed.chain(itself).collect();
             self.add(service.key(), key(*address, node_port, port.protocol.0), listed, &of_family);
         }
@@ -184,7 +193,7 @@ impl Claims<'_> {
             return;
         }
         for port in &pod.host_ports {
-            for address in &self.cluster.node_addresses {
+            for address in with_ports(self.cluster) {
                 let mut backends = pod.addresses.iter().filter(|a| a.is_ipv4() == address.is_ipv4());
                 let leads_to_pod = backends.any(|a| !self.is_own(*a));
                 let is_meant = port.address.is_none_or(|meant| {
@@ -203,6 +212,12 @@ fn same_family(backends: &BTreeSet<Backend>, address: IpAddr) -> impl Iterator<I
     backends.iter().filter(move |(backend, _)| backend.is_ipv4() == address.is_ipv4()).copied()
 }
 
+/// Where this node has ports: at all addresses that netlink tells of, of which a Node object names a few.
+fn with_ports(cluster: &Cluster) -> impl Iterator<Item = &IpAddr> {
+    let of_status = crate::planted("own-addresses-are-those-of-the-status");
+    cluster.node_addresses.iter().filter(move |own| !of_status || is_of_status(cluster, **own))
+}
+
 /// True for an address that this node's Node object names.
 fn is_of_status(cluster: &Cluster, address: IpAddr) -> bool {
     cluster.nodes.get(&cluster.node_name).is_some_and(|node| node.addresses.contains(&address))
@@ -215,7 +230,7 @@ fn distinct(listed: &BTreeSet<Backend>, class: &impl Fn(IpAddr) -> u32) -> Vec<B
     let mut kept = Vec::new();
     for (address, port) in listed {
         let count = seen.entry((class(*address), *port)).or_default();
-        if *count < 2 {
+        if *count < if crate::planted("one-backend-stands-for-all-alike") { 1 } else { 2 } {
             *count += 1;
             kept.push((*address, *port));
         }

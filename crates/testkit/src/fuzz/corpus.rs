@@ -2,11 +2,12 @@
 //!
 //! | file                | frames                                    | read                     | written                     |
 //! |---------------------|-------------------------------------------|--------------------------|-----------------------------|
-//! | `corpus/frames.txt` | one for every outcome, the shortest       | by every run             | by `make fuzz`              |
+//! | `corpus/frames.txt` | one for every outcome, the shortest       | when this is built       | by `make fuzz`              |
 //! | `corpus/found.txt`  | those that failed, as the usual place has them | by every run, first | by `make fuzz`, when one fails |
 //! | `target/fuzz.txt`   | one for every state of the parser         | by `make fuzz`           | by `make fuzz`              |
 //!
-//! `make fuzz` is what sets `CELLWALL_KEEP=1`: other runs write nothing.
+//! `make fuzz` is what sets `CELLWALL_KEEP=1`: other runs write nothing, and need no more than what they were built with, such
+//! as those in virtual machines.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -27,6 +28,7 @@ const LONGEST: usize = 2048;
 const MOST_FOUND: usize = 256;
 
 const FRAMES: &str = "corpus/frames.txt";
+const KEPT: &str = include_str!("../../corpus/frames.txt");
 const FOUND: &str = "corpus/found.txt";
 const STATES: &str = "../../target/fuzz.txt";
 
@@ -43,10 +45,10 @@ pub fn keeps() -> bool {
 /// The frames that are kept in the tree, those that failed once before all others.
 ///
 /// # Panics
-/// When there is no such file, or a line is something else.
+/// When a line is something else.
 #[must_use]
 pub fn read_corpus() -> Vec<Kept> {
-    [read_found(), lines(&fs::read_to_string(path(FRAMES)).expect(FRAMES))].concat()
+    [read_found(), lines(KEPT)].concat()
 }
 
 /// The frames that failed once.

@@ -1,6 +1,6 @@
 //! `cellwall check` against the judge: both ends of a flow, each as its own node sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Mutex;
 
@@ -9,10 +9,10 @@ use cellwall_kube::convert::{Decoded, decode, service_selector};
 use cellwall_oracle::api::{ObjectMeta, Pod, Service};
 use cellwall_oracle::{Flow, Frontend, Objects, decide, frontends, subject};
 use cellwall_policy::flow::{Decision, Direction, Protocol};
-use cellwall_policy::model::{Cluster, Touched};
+use cellwall_policy::model::{Cluster, ObjectKey, Touched};
 use cellwall_testkit::objects::{describe, failed_seeds, flows, generate};
 
-use crate::report::{Report, for_each_seed};
+use crate::report::{Outcome as Drawn, Report, for_each_seed};
 
 /// The objects as a folder has them: nothing is said of a node that is not in its Node object.
 fn cluster(objects: &Objects) -> Cluster {
@@ -372,4 +372,57 @@ fn every_backend_of_a_service_is_judged_as_the_judge_does() {
     let total = total.into_inner().expect("no panic while it is held");
     println!("{total}");
     assert!(total.asked() >= 10 * total.sets(), "{total}");
+}
+
+/// Every node port of a cluster, asked about at every address of its nodes.
+fn node_ports(objects: &Objects) -> Vec<(Question, ObjectKey)> {
+    let cluster = cluster(objects);
+    let translated = virtual_addresses(objects);
+    let is_free = |address: &IpAddr| claimants(objects, *address).is_empty() && !translated.contains(address);
+    let nodes = cluster.nodes.values().flat_map(|node| &node.addresses).filter(|address| is_free(address));
+    let src = End::Ip("192.0.2.200".to_owned());
+    let mut all = Vec::new();
+    for address in nodes {
+        // The first by name answers, the last of these.
+        let ports = cluster.services.values().rev().flat_map(|service| {
+            let numbers = service.ports.iter().filter_map(|port| Some((port.protocol, port.node_port?)));
+            numbers.map(|port| (port, service.key()))
+        });
+        let owners: BTreeMap<(Protocol, u16), ObjectKey> = ports.collect();
+        for ((protocol, number), service) in owners {
+            let protocol = if protocol == Protocol::UDP { Transport::Udp } else { Transport::Tcp };
+            let dst = End::Ip(address.to_string());
+            all.push((Question { src: src.clone(), dst, protocol, port: Some(number.into()) }, service));
+        }
+    }
+    all
+}
+
+/// It is judged where it leads, which is no port of the node: the answer says what to ask about instead.
+#[test]
+fn a_node_port_is_an_error_that_names_its_service() {
+    let total = Mutex::new((0, 0));
+    for_each_seed(300, &failed_seeds(), |seed| {
+        let objects = generate(seed);
+        let asked = node_ports(&objects);
+        let questions: Vec<Question> = asked.iter().map(|(question, _)| question.clone()).collect();
+        let items = check(cluster(&objects), &[], &questions).items;
+        let is_named = |item: &Item, service: &ObjectKey| match item {
+            Item::Error { error } => error.ends_with(&format!(" is {service}: ask for the service")),
+            Item::Answer(_) => false,
+        };
+        let wrong = asked.iter().zip(&items).find(|((_, service), item)| !is_named(item, service));
+        if let Some(((question, service), item)) = wrong {
+            let objects = describe(&objects);
+            return Drawn::Wrong(format!(
+                "seed {seed}: {question:?} is {service}, and it is {item:?}\n\n{objects}"
+            ));
+        }
+        let mut total = total.lock().expect("no panic while it is held");
+        *total = (total.0 + 1, total.1 + items.len());
+        Drawn::Judged
+    });
+    let (sets, asked) = total.into_inner().expect("no panic while it is held");
+    println!("{asked} node ports of {sets} sets");
+    assert!(asked >= sets, "{asked} node ports of {sets} sets");
 }

@@ -146,6 +146,7 @@ pub(crate) fn neighbour(world: &mut World) -> u32 {
         tables.endpoints.insert(ifindex, NEIGHBOUR_SLOT);
         let mut record: EndpointRecord = tables.records[&(3, 0)];
         record.flags = ENDPOINT_IDENTIFIED;
+        record.ifindex = ifindex;
         record.image = IMAGES;
         match to_friend.remote {
             std::net::IpAddr::V4(address) => record.address4 = address.into(),

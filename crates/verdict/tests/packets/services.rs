@@ -3,18 +3,19 @@
 use std::net::IpAddr;
 
 use cellwall_abi::{
-    Be16, ClassPair, ENDPOINT_AUDIT, EndpointRecord, Family, Live, Reason, SERVICE_TOO_MANY,
-    SERVICE_TRANSLATED, STAMP_DEFERRED, ServiceBackend, ServiceRecord, V4,
+    Be16, ClassPair, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Family, Live, Reason,
+    SERVICE_TOO_MANY, SERVICE_TRANSLATED, STAMP_DEFERRED, STAMP_SLOTS, ServiceBackend, ServiceRecord, V4,
 };
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::{Frame, answer, opening, segment};
 use cellwall_testkit::memory::MARK;
-use cellwall_verdict::header::{ACK, SYN};
+use cellwall_verdict::conn::CLOSING_TICKS;
+use cellwall_verdict::header::{ACK, RST, SYN};
 use cellwall_verdict::{Verdict, arrive};
 
 use crate::fragments::fragment;
 use crate::scans::{NEIGHBOUR_SLOT, neighbour};
-use crate::world::{POD, SLOT, World};
+use crate::world::{FAMILIES, POD, SLOT, World};
 
 /// An interface of the node that is no pod's.
 pub(crate) const BRIDGE: u32 = 30;
@@ -174,6 +175,35 @@ fn a_tuple_that_was_seen_unchanged_is_judged_again_with_its_policy() {
 }
 
 #[test]
+fn a_tuple_that_was_seen_unchanged_is_judged_again_when_its_connection_has_ended() {
+    for mut world in World::both() {
+        let asked = world.friend(OUT, Protocol::TCP, 443);
+        world.connect(&asked);
+        let rest = world.next_hook(&segment(&asked, true, RST), STAMPED, POD).0;
+        assert_eq!(rest.reason, Reason::Established);
+        world.segment(&asked, true, RST);
+        let say = |world: &World| world.next_hook(&opening(&asked), STAMPED, BRIDGE).0.reason;
+        assert_eq!(say(&world), Reason::Established, "until it is forgotten");
+        world.memory.tick += CLOSING_TICKS + 1;
+        assert_eq!(say(&world), Reason::Allowed, "policy is asked");
+        assert_eq!(say(&world), Reason::Established, "and what it said is remembered");
+    }
+}
+
+/// The friend may come in from a port that the pod may not reach.
+#[test]
+fn who_came_in_is_no_destination() {
+    for world in World::both() {
+        let entered = world.friend(Direction::Ingress, Protocol::TCP, 80);
+        world.connect(&entered);
+        let data = segment(&entered, false, ACK);
+        assert_eq!(world.leave(&data), (Reason::Established, NONE), "an answer follows its connection");
+        // Sent to a Service, and translated to where the friend came from.
+        assert_eq!(world.next_hook(&data, STAMPED, BRIDGE).0.reason, Reason::DefaultDeny);
+    }
+}
+
+#[test]
 fn a_deferred_entry_says_nothing_about_its_own_tuple() {
     for mut world in World::both() {
         let asked = world.virtual_address();
@@ -270,9 +300,46 @@ fn a_connection_from_before_its_service_was_known_is_deferred_at_its_next_judgem
     }
 }
 
+/// Its first packet went where the address leads as such, and is sent once more.
+#[test]
+fn a_connection_that_is_not_answered_is_deferred_once_its_service_is_known() {
+    for mut world in World::both() {
+        let asked = world.friend(OUT, Protocol::TCP, 443);
+        assert_eq!(world.leave(&opening(&asked)), (Reason::Allowed, STAMPED));
+        world.translate(&asked, 0, &[]);
+        assert_eq!(world.leave(&opening(&asked)), (Reason::Deferred, DEFERRED));
+        assert_eq!(world.packet(&answer(&asked), Direction::Ingress).reason, Reason::Established);
+        assert_eq!(world.leave(&segment(&asked, true, ACK)), (Reason::Established, DEFERRED));
+    }
+}
+
+/// Whichever packet comes first after a change of policy, the Service is that of the opener's destination.
+#[test]
+fn an_answer_is_judged_by_the_service_that_was_asked() {
+    for mut world in World::both() {
+        let (asked, backend) = (world.virtual_address(), world.addresses[1]);
+        world.translate(&asked, 0, &[(backend, 443)]);
+        world.connect(&asked);
+        world.deny_the_friend();
+        let answered = world.packet(&segment(&asked, false, ACK), Direction::Ingress).reason;
+        assert_eq!(answered, Reason::Revoked);
+    }
+}
+
+/// Only IP is stamped: whatever this was, nothing says where it leads.
+#[test]
+fn a_stamp_on_a_frame_of_another_type_is_dropped() {
+    let world = World::new(FAMILIES[0]);
+    let arp = cellwall_testkit::frame::ethernet(OUT, 0x0806, &[0; 28]);
+    for way in WAYS {
+        assert_eq!(world.next_hook(&arp, STAMPED, way).0.reason, Reason::EtherType);
+        assert!(world.next_hook(&arp, NONE, way).0.passes(), "without one it is nobody's");
+    }
+}
+
 #[test]
 fn a_stamp_that_names_nobody_is_dropped() {
-    for world in World::both() {
+    for mut world in World::both() {
         let backend = opening(&world.friend(OUT, Protocol::TCP, 443));
         for tc_index in [0, SLOT, SLOT + 2, 0xffff] {
             let (verdict, ifindex, _) = world.next_hook(&backend, (MARK, tc_index), BRIDGE);
@@ -280,6 +347,46 @@ fn a_stamp_that_names_nobody_is_dropped() {
         }
         // The interface that received it says enough.
         assert!(world.next_hook(&backend, (MARK, 0), POD).0.passes());
+        // Of a pod that is not identified yet nothing is known to judge it by.
+        world.record(|record| record.flags &= !ENDPOINT_IDENTIFIED);
+        for way in WAYS {
+            assert_eq!(world.next_hook(&backend, STAMPED, way).0.reason, Reason::StampUnknown);
+        }
+    }
+}
+
+/// Whoever is behind the interface that received a packet sent it, whatever is written on it.
+#[test]
+fn the_interface_names_the_pod_before_the_stamp_does() {
+    for mut world in World::both() {
+        let friend = neighbour(&mut world);
+        let backend = opening(&world.friend(OUT, Protocol::TCP, 443));
+        let of_neighbour = (MARK, NEIGHBOUR_SLOT + 1);
+        for (received, expected) in [(POD, POD), (friend, friend), (BRIDGE, friend)] {
+            let (_, ifindex, _) = world.next_hook(&backend, of_neighbour, received);
+            assert_eq!(ifindex, expected, "received by {received}");
+        }
+    }
+}
+
+/// A slot with no room in `tc_index` names nobody, least of all the pod of another slot.
+#[test]
+fn a_slot_without_room_is_named_by_its_interface_alone() {
+    for mut world in World::both() {
+        world.change(|tables| {
+            tables.endpoints.insert(POD, STAMP_SLOTS);
+            for bank in [0, 1] {
+                let own = tables.records[&(SLOT, bank)];
+                tables.records.insert((STAMP_SLOTS, bank), own);
+            }
+        });
+        let (asked, backend) = (world.virtual_address(), world.friend(OUT, Protocol::TCP, 443));
+        assert_eq!(world.leave(&opening(&backend)), (Reason::Allowed, (MARK, 0)));
+        world.translate(&asked, 0, &[]);
+        assert_eq!(world.leave(&opening(&asked)), (Reason::Deferred, (MARK, STAMP_DEFERRED)));
+        let stamp = (MARK, STAMP_DEFERRED);
+        assert!(world.next_hook(&opening(&backend), stamp, POD).0.passes());
+        assert_eq!(world.next_hook(&opening(&backend), stamp, BRIDGE).0.reason, Reason::StampUnknown);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Connections that are tried, and where nf_conntrack says that they were led.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType, bind, connect as connect_to, getsockname, socket};
 
@@ -20,13 +21,24 @@ pub enum Transport {
     Udp,
 }
 
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Somebody answered.
+    Answered,
+    /// Somebody said that nobody is there.
+    Refused,
+    /// Nothing came back.
+    Silent,
+}
+
 /// One connection that was tried.
 #[derive(Debug)]
 pub struct Attempt {
     /// Port of the client.
     pub port: u16,
-    /// Somebody answered.
-    pub is_answered: bool,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// Tries `count` connections at once from this address to that one, on the network of this thread.
@@ -46,29 +58,35 @@ pub fn ask(from: IpAddr, to: SocketAddr, transport: Transport, count: usize) -> 
 /// Connects from this address; an error when nobody answers.
 pub fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let (stream, _, connected) = begin(from, to)?;
-    connected.map(|()| stream)
+    connected?;
+    Ok(stream)
 }
 
 fn try_tcp(from: IpAddr, to: SocketAddr) -> io::Result<Attempt> {
     let (mut stream, port, connected) = begin(from, to)?;
-    let is_answered = connected.is_ok();
-    if is_answered {
+    let outcome = match connected {
+        Ok(()) => Outcome::Answered,
+        Err(Errno::CONNREFUSED) => Outcome::Refused,
+        Err(Errno::INPROGRESS | Errno::TIMEDOUT) => Outcome::Silent,
+        Err(other) => return Err(other.into()),
+    };
+    if outcome == Outcome::Answered {
         // The other side is a program that ends connections in order.
         stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let _ = stream.read(&mut [0; 512]);
     }
-    Ok(Attempt { port, is_answered })
+    Ok(Attempt { port, outcome })
 }
 
 /// A socket, its port, and how its connection went.
-fn begin(from: IpAddr, to: SocketAddr) -> io::Result<(TcpStream, u16, io::Result<()>)> {
+fn begin(from: IpAddr, to: SocketAddr) -> io::Result<(TcpStream, u16, Result<(), Errno>)> {
     let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket(family, SocketType::STREAM, None)?;
     bind(&socket, &SocketAddr::new(from, 0))?;
     let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
     set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-    let connected = connect_to(&socket, &to).map_err(io::Error::from);
+    let connected = connect_to(&socket, &to);
     Ok((socket.into(), port, connected))
 }
 
@@ -77,8 +95,13 @@ fn try_udp(from: IpAddr, to: SocketAddr) -> io::Result<Attempt> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(to)?;
     let port = socket.local_addr()?.port();
-    let answer = socket.send(b"hostname").and_then(|_| socket.recv(&mut [0; 512]));
-    Ok(Attempt { port, is_answered: answer.is_ok() })
+    let outcome = match socket.send(b"hostname").and_then(|_| socket.recv(&mut [0; 512])) {
+        Ok(_) => Outcome::Answered,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Outcome::Refused,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Outcome::Silent,
+        Err(other) => return Err(other),
+    };
+    Ok(Attempt { port, outcome })
 }
 
 impl Attempt {
@@ -112,7 +135,7 @@ mod tests {
         let table = "ipv4     2 tcp      6 118 SYN_SENT src=10.0.0.2 dst=10.96.0.9 sport=4711 dport=80 [UNREPLIED] \
                      src=10.0.0.3 dst=10.0.0.2 sport=8080 dport=4711 mark=0 zone=0 use=2\n";
         let to: SocketAddr = "10.96.0.9:80".parse().expect("an address");
-        let attempt = Attempt { port: 4711, is_answered: false };
+        let attempt = Attempt { port: 4711, outcome: Outcome::Silent };
         assert_eq!(attempt.chosen(table, to, Transport::Tcp), "10.0.0.3:8080".parse().ok());
         assert_eq!(attempt.chosen(table, to, Transport::Udp), None);
         assert_eq!(Attempt { port: 4712, ..attempt }.chosen(table, to, Transport::Tcp), None);

@@ -132,6 +132,12 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs `code` on a thread in the network of the node.
+    pub fn on_node<T: Send>(&self, code: impl FnOnce() -> T + Send) -> Result<T> {
+        let file = File::open(format!("/proc/{}/ns/net", self.init)).context("the node is gone")?;
+        in_network(&file, code)
+    }
+
     /// Runs `code` on a thread in the network of the pod that has this address.
     pub fn in_pod<T: Send>(&self, address: IpAddr, code: impl FnOnce() -> T + Send) -> Result<T> {
         let folder = PathBuf::from(format!("/proc/{}/root/run/netns", self.init));

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use cellwall_testkit::net::{Net, is_root};
@@ -53,6 +55,10 @@ fn two_runs_do_not_meet_and_processes_end_with_their_guard() {
     let id = sleep.child().id();
     drop(sleep);
     assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+    // Nor do they outlive the thread that started them, which a killed test takes along.
+    let start = || a.namespace.spawn(Command::new("sleep").arg("60")).expect("coreutils");
+    let mut sleep = thread::scope(|scope| scope.spawn(start).join()).expect("it starts");
+    assert_eq!(sleep.wait().expect("it is ours").signal(), Some(9));
     one.remove(a).expect("it was there");
     assert!(one.host.ifindex("cw1").is_err());
     assert!(two.host.ifindex("cw1").is_ok());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cellwall_api::client::Client;
 use cellwall_api::v1alpha1::NodeStatus;
+use cellwall_testkit::child;
 use tempfile::TempDir;
 
 /// Far longer than anything takes; only a broken agent waits for it.
@@ -111,7 +112,8 @@ impl Place {
             .open(self.folder.path().join("log"))
             .expect("the folder is ours");
         let text = |path: PathBuf| path.display().to_string();
-        let child = Command::new("ip")
+        let mut command = Command::new("ip");
+        command
             .args(["netns", "exec", &self.name])
             .args(under)
             .arg(env!("CARGO_BIN_EXE_cellwall-agent"))
@@ -125,10 +127,8 @@ impl Place {
             ])
             .envs(SMALL)
             .args(more)
-            .stderr(Stdio::from(log))
-            .spawn()
-            .expect("iproute2 is installed");
-        Agent(child)
+            .stderr(Stdio::from(log));
+        Agent(child::spawn(&mut command).expect("iproute2 is installed"))
     }
 
     /// A BPF file system of this test's own: `ip netns exec` gives its command another /sys.

@@ -3,10 +3,10 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
 mod api;
-mod cluster;
 mod common;
 mod fields;
 mod folder;
+mod kubeconfig;
 mod network_policy;
 mod objects;
 mod server;

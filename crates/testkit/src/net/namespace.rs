@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use crate::child;
+
 /// A network namespace. It ends when this, and everything that runs in it, has ended.
 #[derive(Debug)]
 pub struct Namespace {
@@ -81,9 +83,12 @@ impl Namespace {
         })
     }
 
-    /// Starts a process in the namespace.
+    /// Starts a process in the namespace. It ends with the calling thread at the latest ([`child::spawn`]), so that one that is
+    /// killed leaves nothing behind.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Process> {
-        self.run(|| command.spawn()).map(Process)
+        let file = self.file.try_clone()?;
+        let enter = move || move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+        child::with(command, enter).map(Process)
     }
 
     /// Runs `ip` commands (iproute2), in order, until one fails; each without the word `ip`.

@@ -1,6 +1,8 @@
 //! A real API server, a real kubelet, real pods, and the agent on their node. One cluster serves all tests, one after
 //! the other; it ends with this process.
 
+mod source;
+
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -237,7 +239,7 @@ fn a_resource_that_is_not_served_counts_as_empty_and_an_object_that_does_not_par
 /// What the programs say about their version is what is built.
 #[test]
 fn the_binaries_tell_the_version_that_is_built() {
-    let modules = include_str!("../binaries/go.mod");
+    let modules = include_str!("../../binaries/go.mod");
     assert!(modules.contains(&format!("k8s.io/kubernetes {KUBERNETES}\n")), "{KUBERNETES}");
     assert_eq!(major_and_minor(), ("1", "37"));
 }

@@ -1,0 +1,59 @@
+//! Connections to Services that a real kube-proxy translates, judged on the backend that it chose.
+//!
+//! What it chose is read from nf_conntrack: every single attempt is answered exactly when the policy of its client allows
+//! the address and port that its connection was led to, and gets nothing at all otherwise. In the end, without the policy,
+//! every one is answered. Both modes of kube-proxy are tried, each with routed pods and with pods on a bridge, all with every
+//! case and in both families.
+
+mod cases;
+mod lives;
+mod objects;
+mod scene;
+
+use std::sync::Mutex;
+
+use cellwall_e2e::flavour::{Flavour, Network, Proxy};
+
+use crate::scene::Scene;
+
+/// Two clusters at once are too much for a small machine.
+static ONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn with_nftables_and_routed_pods_the_chosen_backend_is_judged() {
+    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Routed });
+}
+
+#[test]
+fn with_nftables_and_bridged_pods_the_chosen_backend_is_judged() {
+    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Bridge });
+}
+
+#[test]
+fn with_iptables_and_routed_pods_the_chosen_backend_is_judged() {
+    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Routed });
+}
+
+#[test]
+fn with_iptables_and_bridged_pods_the_chosen_backend_is_judged() {
+    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Bridge });
+}
+
+fn every_service(flavour: Flavour) {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: a cluster needs root");
+        return;
+    }
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let scene = Scene::new(flavour);
+    scene.mixed_backends();
+    scene.allowed_backends();
+    scene.addresses_of_other_kinds();
+    scene.written_slices();
+    scene.what_ends_on_the_node();
+    scene.oneself();
+    scene.nobody();
+    scene.endpoints_that_come_and_go();
+    scene.live_connections();
+    scene.without_the_policy();
+}

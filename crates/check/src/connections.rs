@@ -7,7 +7,7 @@ use cellwall_abi::{ACTION_ALLOW, Bucket, Chosen, Conn, Family, Fragment};
 
 /// Connections and fragments of one family. Unanswered connections are bounded per slot as in the kernel; the
 /// tables themselves have no bound.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connections<F: Family> {
     flows: Rows<F::FlowKey>,
     pending: Rows<F::FlowKey>,
@@ -126,6 +126,13 @@ struct Rows<K> {
 impl<K> Default for Rows<K> {
     fn default() -> Self {
         Self { rows: RefCell::default(), deleted: RefCell::default() }
+    }
+}
+
+impl<K: Ord + Copy> Clone for Rows<K> {
+    fn clone(&self) -> Self {
+        let rows = self.all().into_iter().map(|(key, conn)| (key, Box::new(UnsafeCell::new(conn)))).collect();
+        Self { rows: RefCell::new(rows), deleted: RefCell::default() }
     }
 }
 

@@ -120,7 +120,7 @@ impl Lookup {
 pub const MARK: u32 = 0x1000;
 
 /// Tables with connections and a clock that stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     /// What plans write.
     pub lookup: Lookup,

@@ -107,6 +107,9 @@ fn count(conn: &mut Conn, direction: Direction, length: u32) {
 /// True when the entry has ended by itself.
 #[inline(always)]
 fn is_over(conn: &Conn, protocol: u8, is_pending: bool, now: u32) -> bool {
+    if planted("who-was-asked-answers-for-ever") && matches!(opener(conn), Direction::Ingress) {
+        return false;
+    }
     let limit = if conn.state & CONN_CLOSING != 0 {
         CLOSING_TICKS
     } else if is_pending {
@@ -403,7 +406,10 @@ fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdic
     {
         verdict = Verdict::new(Reason::OwnNode);
     }
-    if verdict.reason.is_drop() && !is_audited(record, verdict.reason) {
+    if verdict.reason.is_drop()
+        && !is_audited(record, verdict.reason)
+        && !planted("what-is-denied-leaves-an-entry")
+    {
         if planted("a-denied-syn-ends-the-other-sides") {
             tables.remove_pending(&key(hook, headers));
         }
@@ -486,7 +492,9 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
         let continues = headers.flags & (ACK | SYN | RST) == ACK
             || planted("any-ack-continues") && headers.flags & ACK != 0;
         if verdict.reason.is_drop() || !continues {
-            if is_taken_over(record.midflow_until, tables.now()) && !reversed.reason.is_drop() {
+            let by_peer =
+                planted("only-what-the-pod-opened-is-taken-over") && matches!(opener, Direction::Egress);
+            if is_taken_over(record.midflow_until, tables.now()) && !reversed.reason.is_drop() && !by_peer {
                 // The other side opened it before anyone looked.
                 verdict = Verdict::by_rule(Reason::Midflow, reversed.rule);
                 opener = opener.reverse();

@@ -16,7 +16,7 @@ const OPTIONS_MAX: u32 = 8;
 /// ARP: for IPv4 over Ethernet, and from a pod only about itself (RFC 826, RFC 5227: a probe has sender 0).
 #[inline(always)]
 pub(crate) fn arp<P: Packet>(packet: &P, hook: &Hook, record: &EndpointRecord) -> Reason {
-    if matches!(hook.direction(), Direction::Ingress) {
+    if matches!(hook.direction(), Direction::Ingress) && !planted("arp-into-a-pod-is-its-own") {
         return Reason::Neighbour;
     }
     let (Some(frame), Some(arp)) = (packet.read::<Ethernet>(0), packet.read::<Arp>(NETWORK)) else {

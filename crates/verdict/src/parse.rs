@@ -402,7 +402,8 @@ fn finish<F: Family, P: Packet>(
     headers: &mut Headers<F>,
     fragment_offset: u32,
 ) -> Result<(), Reason> {
-    if matches!(headers.part, Part::Later) {
+    let has_type = planted("later-fragments-have-a-type") && matches!(headers.protocol, ICMP | ICMPV6);
+    if matches!(headers.part, Part::Later) && !has_type {
         // RFC 3128: a second "first" fragment could rewrite the flags of the first.
         return if headers.protocol == TCP && fragment_offset == 1 {
             Err(Reason::TinyFragment)

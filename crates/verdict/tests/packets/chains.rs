@@ -2,11 +2,11 @@
 
 use cellwall_abi::Reason;
 use cellwall_policy::flow::Direction::{self, Ingress};
-use cellwall_policy::flow::Protocol;
+use cellwall_policy::flow::{Flow, Protocol};
 use cellwall_testkit::objects::Rng;
 
 use crate::headers::with_extensions;
-use crate::world::World;
+use crate::world::{World, frame};
 
 type Header = (u8, Vec<u8>);
 
@@ -109,13 +109,24 @@ fn what_goes_by_way_of_others_or_nowhere_is_dropped() {
 
 #[test]
 fn a_payload_without_a_length_is_no_packet_unless_the_kernel_made_it() {
-    let [_, six] = World::both();
-    let flow = six.friend(Ingress, Protocol::TCP, 80);
-    // Jumbo payload (RFC 2675): a hop-by-hop option, and no length in the header.
-    let mut jumbo = with_extensions(&flow, &[(0, vec![0, 0, 0xc2, 4, 0, 1, 0, 0])]);
-    jumbo[18..20].copy_from_slice(&[0, 0]);
-    assert_eq!(six.packet(&jumbo, Ingress).reason, Reason::Malformed);
-    let mut frame = cellwall_testkit::frame::Frame::new(&jumbo, crate::world::POD);
-    frame.is_segmented = true;
-    assert_eq!(six.judge(&frame, Ingress).reason, Reason::Allowed, "what the kernel puts together");
+    let [_, mut six] = World::both();
+    for isolated in [true, false] {
+        for direction in Direction::ALL {
+            let allowed = six.allowed(direction);
+            let denied = Flow { port: 22, ..allowed };
+            for (flow, reason) in [(allowed, Reason::Allowed), (denied, Reason::DefaultDeny)] {
+                // Jumbo payload (RFC 2675): a hop-by-hop option, and no length in the header.
+                let mut jumbo = with_extensions(&flow, &[(0, vec![0, 0, 0xc2, 4, 0, 1, 0, 0])]);
+                jumbo[18..20].copy_from_slice(&[0, 0]);
+                let expected = |reason| if isolated { reason } else { Reason::NotIsolated };
+                assert_eq!(six.packet(&jumbo, direction).reason, expected(Reason::Malformed));
+                let mut merged = frame(&jumbo, direction);
+                merged.is_segmented = true;
+                let reason_of_merged = six.judge(&merged, direction).reason;
+                assert_eq!(reason_of_merged, expected(reason), "what the kernel puts together: {flow:?}");
+            }
+        }
+        six.open_up();
+        six.memory.forget();
+    }
 }

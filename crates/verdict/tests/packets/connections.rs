@@ -1,11 +1,12 @@
 //! Who opened it, who may answer, when it ends.
 
 use cellwall_abi::{Bucket, Reason};
-use cellwall_policy::flow::{Direction, Protocol};
-use cellwall_testkit::frame::Frame;
+use cellwall_policy::flow::{Direction, Flow, Protocol};
+use cellwall_testkit::frame::{Frame, opening_from};
 use cellwall_verdict::header::{ACK, FIN, RST, SYN};
+use cellwall_verdict::process;
 
-use crate::world::{POD, RULES, World};
+use crate::world::{POD, RULES, World, frame, other};
 
 #[test]
 fn a_first_packet_is_judged_by_its_own_direction() {
@@ -34,32 +35,36 @@ fn a_first_packet_is_judged_by_its_own_direction() {
 #[test]
 fn a_reply_rides_on_the_entry_and_nothing_else_does() {
     for world in World::both() {
-        let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
-        assert_eq!(world.answer(&flow).reason, Reason::DefaultDeny, "before anybody asked");
-        world.connect(&flow);
-        assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Established);
-        let elsewhere = world.stranger(Direction::Egress, Protocol::TCP, 443);
-        assert!(world.segment(&elsewhere, false, ACK).reason.is_drop(), "the tuple of another");
+        for direction in Direction::ALL {
+            let flow = world.allowed(direction);
+            assert_eq!(world.answer(&flow).reason, Reason::DefaultDeny, "before anybody asked");
+            world.connect(&flow);
+            assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Established);
+            let elsewhere = world.stranger(direction, Protocol::TCP, flow.port);
+            assert!(world.segment(&elsewhere, false, ACK).reason.is_drop(), "the tuple of another");
+        }
     }
 }
 
 #[test]
 fn a_syn_from_the_other_side_of_an_entry_is_judged_as_new() {
-    for mut world in World::both() {
-        let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
-        world.connect(&flow);
-        let before = (world.memory.four.flows(), world.memory.six.flows());
-        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::DefaultDeny);
-        assert_eq!(
-            before,
-            (world.memory.four.flows(), world.memory.six.flows()),
-            "denied, it touches nothing"
-        );
-        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
-        world.allow_all();
-        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::Allowed, "where it may");
-        world.open_up();
-        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated, "where nobody asks");
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let flow = world.allowed(direction);
+            world.connect(&flow);
+            let before = (world.memory.four.flows(), world.memory.six.flows());
+            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::DefaultDeny);
+            assert_eq!(
+                before,
+                (world.memory.four.flows(), world.memory.six.flows()),
+                "denied, it touches nothing"
+            );
+            assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
+            world.allow_all();
+            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::Allowed, "where it may");
+            world.open_up();
+            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated, "where nobody asks");
+        }
     }
 }
 
@@ -76,139 +81,205 @@ fn denied_packets_leave_nothing() {
 
 #[test]
 fn packets_that_open_nothing_and_belong_to_nothing_are_dropped() {
-    for world in World::both() {
-        let allowed = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        for flags in [SYN | ACK, RST, 0, FIN | 0x28] {
-            assert_eq!(world.segment(&allowed, true, flags).reason, Reason::NoConnection, "flags {flags:#x}");
+    for mut world in World::both() {
+        for direction in Direction::ALL {
+            let allowed = world.allowed(direction);
+            for flags in [SYN | ACK, RST, 0, FIN | 0x28] {
+                let reason = world.segment(&allowed, true, flags).reason;
+                assert_eq!(reason, Reason::NoConnection, "flags {flags:#x}");
+            }
+            let denied = world.stranger(direction, Protocol::TCP, allowed.port);
+            for flags in [SYN | ACK, RST, 0, ACK, FIN | ACK, SYN | FIN] {
+                assert!(world.segment(&denied, true, flags).reason.is_drop(), "flags {flags:#x}");
+            }
+            assert_eq!(world.connections(), (0, 0));
         }
-        let denied = world.stranger(Direction::Ingress, Protocol::TCP, 80);
-        for flags in [SYN | ACK, RST, 0, ACK, FIN | ACK, SYN | FIN] {
-            assert!(world.segment(&denied, true, flags).reason.is_drop(), "flags {flags:#x}");
+        world.open_up();
+        for direction in Direction::ALL {
+            for flags in [SYN | ACK, RST, 0, FIN | 0x28] {
+                let denied = world.stranger(direction, Protocol::TCP, 22);
+                assert_eq!(world.segment(&denied, true, flags).reason, Reason::NotIsolated, "{flags:#x}");
+            }
         }
-        assert_eq!(world.connections(), (0, 0));
     }
 }
 
 #[test]
 fn answered_connections_move_away_from_unanswered_ones() {
-    for world in World::both() {
-        let tcp = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        world.open(&tcp);
-        assert_eq!(world.connections(), (0, 1));
-        world.answer(&tcp);
-        assert_eq!(world.connections(), (0, 1), "after SYN and SYN-ACK");
-        world.segment(&tcp, true, ACK);
-        assert_eq!(world.connections(), (1, 0), "after the third packet of the handshake");
+    for mut world in World::both() {
+        for direction in Direction::ALL {
+            let tcp = world.allowed(direction);
+            world.open(&tcp);
+            assert_eq!(world.connections(), (0, 1));
+            world.answer(&tcp);
+            assert_eq!(world.connections(), (0, 1), "after SYN and SYN-ACK");
+            world.segment(&tcp, true, ACK);
+            assert_eq!(world.connections(), (1, 0), "after the third packet of the handshake");
 
-        let dns = world.friend(Direction::Egress, Protocol::UDP, 53);
-        world.open(&dns);
-        world.answer(&dns);
-        assert_eq!(world.connections(), (1, 1), "one question and one answer stay apart");
-        world.open(&dns);
-        assert_eq!(world.connections(), (2, 0), "the opener's second packet after an answer");
+            let dns = world.friend(direction, Protocol::UDP, 53);
+            world.open(&dns);
+            world.answer(&dns);
+            assert_eq!(world.connections(), (1, 1), "one question and one answer stay apart");
+            world.open(&dns);
+            assert_eq!(world.connections(), (2, 0), "the opener's second packet after an answer");
+            world.memory.forget();
+        }
     }
 }
 
+/// Out of the pod it is the pod that floods, into it whoever may reach it.
 #[test]
 fn a_flood_of_one_pod_is_bounded_and_passes_by_policy() {
-    for world in World::both() {
+    for mut world in World::both() {
         let tokens = usize::try_from(Bucket::PER_TICK).expect("a number of rows");
-        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        let port_at = if world.is_v4() { 34 } else { 54 };
-        for port in 0..tokens + 500 {
-            let mut frame = cellwall_testkit::frame::opening(&flow);
-            let port = u16::try_from(port + 1).expect("a port");
-            frame[port_at..port_at + 2].copy_from_slice(&port.to_be_bytes());
-            assert!(world.packet(&frame, Direction::Ingress).passes());
+        for direction in Direction::ALL {
+            let allowed = world.allowed(direction);
+            let denied = Flow { port: 22, ..allowed };
+            // Not by `judge`: it copies all rows for every packet.
+            let send = |flow: &Flow, port: usize| {
+                let bytes = opening_from(flow, u16::try_from(port + 1).expect("a port"));
+                process(&frame(&bytes, direction), &world.memory, direction).reason
+            };
+            for port in 0..tokens + 500 {
+                assert_eq!(send(&allowed, port), Reason::Allowed);
+            }
+            assert_eq!(send(&denied, 1), Reason::DefaultDeny, "without room as with it");
+            assert_eq!(world.connections(), (0, tokens));
+            world.memory.four.refill();
+            world.memory.six.refill();
+            assert_eq!(send(&allowed, tokens + 500), Reason::Allowed);
+            assert_eq!(world.connections(), (0, tokens + 1), "there is room in the next tick");
+            world.memory.forget();
         }
-        assert_eq!(world.connections(), (0, tokens));
     }
 }
 
 #[test]
 fn the_same_syn_once_more_takes_nothing_from_others() {
-    for world in World::both() {
-        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        for _ in 0..=Bucket::PER_TICK {
-            assert_eq!(world.open(&flow).reason, Reason::Allowed);
+    for mut world in World::both() {
+        for direction in Direction::ALL {
+            let flow = world.allowed(direction);
+            for _ in 0..=Bucket::PER_TICK {
+                assert_eq!(world.open(&flow).reason, Reason::Allowed);
+            }
+            world.open(&world.friend(direction, Protocol::UDP, 53));
+            assert_eq!(world.connections(), (0, 2));
+            world.memory.forget();
         }
-        world.open(&world.friend(Direction::Ingress, Protocol::TCP, 90));
-        assert_eq!(world.connections(), (0, 2));
     }
 }
 
 #[test]
 fn a_tuple_that_is_used_again_is_unanswered_again() {
-    for mut world in World::both() {
-        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        world.connect(&flow);
-        world.segment(&flow, false, RST);
-        world.memory.tick += 11;
-        assert_eq!(world.connections(), (1, 0));
-        assert_eq!(world.open(&flow).reason, Reason::Allowed);
-        assert_eq!(world.answer(&flow).reason, Reason::Established);
-        assert_eq!(world.connections(), (0, 1), "a flood of one pod must not get among the answered");
-        world.memory.tick += 57;
-        assert_eq!(world.open(&flow).reason, Reason::Allowed);
-        assert_eq!(world.answer(&flow).reason, Reason::Established, "as if there had been none before");
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let flow = world.allowed(direction);
+            world.connect(&flow);
+            world.segment(&flow, false, RST);
+            world.memory.tick += 11;
+            assert_eq!(world.connections(), (1, 0));
+            assert_eq!(world.open(&flow).reason, Reason::Allowed);
+            assert_eq!(world.answer(&flow).reason, Reason::Established);
+            assert_eq!(world.connections(), (0, 1), "a flood of one pod must not get among the answered");
+            world.memory.tick += 57;
+            assert_eq!(world.open(&flow).reason, Reason::Allowed);
+            assert_eq!(world.answer(&flow).reason, Reason::Established, "as if there had been none before");
+        }
     }
 }
 
 #[test]
 fn a_full_table_drops_nothing() {
-    for world in World::both() {
-        world.memory.four.full.set(true);
-        world.memory.six.full.set(true);
-        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        world.connect(&flow);
-        assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Established);
-        assert_eq!(world.connections(), (0, 1));
+    for direction in Direction::ALL {
+        for full in [true, false] {
+            for world in World::both() {
+                world.memory.four.full.set(full);
+                world.memory.six.full.set(full);
+                let flow = world.allowed(direction);
+                world.connect(&flow);
+                for from_opener in [false, true] {
+                    assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
+                }
+                assert_eq!(world.connections(), if full { (0, 1) } else { (1, 0) });
+                // Nor does it let anything in.
+                let denied = world.stranger(direction, Protocol::TCP, flow.port);
+                assert_eq!(world.open(&denied).reason, Reason::DefaultDeny);
+                assert_eq!(world.segment(&flow, false, SYN).reason, Reason::DefaultDeny);
+            }
+        }
     }
 }
 
 #[test]
 fn a_responder_alone_does_not_keep_a_hole_open() {
     for mut world in World::both() {
-        let dns = world.friend(Direction::Egress, Protocol::UDP, 53);
-        world.open(&dns);
-        for _ in 0..10 {
-            world.memory.tick += 20;
-            world.answer(&dns);
+        for direction in Direction::ALL {
+            let dns = world.friend(direction, Protocol::UDP, 53);
+            for opener_speaks in [true, false] {
+                world.open(&dns);
+                for _ in 0..10 {
+                    world.memory.tick += 20;
+                    if opener_speaks {
+                        world.open(&dns);
+                    }
+                    world.answer(&dns);
+                }
+                let expected = if opener_speaks { Reason::Established } else { Reason::DefaultDeny };
+                assert_eq!(world.answer(&dns).reason, expected, "{direction:?}");
+                world.memory.forget();
+            }
         }
-        assert_eq!(world.answer(&dns).reason, Reason::DefaultDeny);
     }
 }
 
 #[test]
 fn both_fins_or_a_reset_end_it() {
-    for mut world in World::both() {
-        let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
-        world.connect(&flow);
-        world.segment(&flow, true, FIN | ACK);
-        world.memory.tick += 100;
-        assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Established, "one side has not ended");
-        world.segment(&flow, false, FIN | ACK);
-        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established, "the last acknowledgement");
-        world.memory.tick += 11;
-        assert!(world.segment(&flow, false, ACK).reason.is_drop());
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let flow = world.allowed(direction);
+            world.connect(&flow);
+            world.segment(&flow, true, FIN | ACK);
+            world.memory.tick += 100;
+            assert_eq!(
+                world.segment(&flow, false, ACK).reason,
+                Reason::Established,
+                "one side has not ended"
+            );
+            world.segment(&flow, false, FIN | ACK);
+            assert_eq!(
+                world.segment(&flow, true, ACK).reason,
+                Reason::Established,
+                "the last acknowledgement"
+            );
+            world.memory.tick += 11;
+            assert!(world.segment(&flow, false, ACK).reason.is_drop());
 
-        world.connect(&flow);
-        world.segment(&flow, false, RST);
-        world.memory.tick += 11;
-        assert!(world.segment(&flow, false, ACK).reason.is_drop());
+            world.connect(&flow);
+            world.segment(&flow, false, RST);
+            world.memory.tick += 11;
+            assert!(world.segment(&flow, false, ACK).reason.is_drop());
+        }
     }
 }
 
 #[test]
 fn an_error_belongs_to_the_packet_it_quotes() {
-    for world in World::both() {
-        let asked = world.friend(Direction::Egress, Protocol::TCP, 443);
-        world.open(&asked);
-        let error = |flow| crate::headers::error_about(flow, Direction::Ingress);
-        assert_eq!(world.packet(&error(&asked), Direction::Ingress).reason, Reason::Related);
-        let never = world.friend(Direction::Egress, Protocol::TCP, 444);
-        assert_eq!(world.packet(&error(&never), Direction::Ingress).reason, Reason::Unrelated);
-        assert_eq!(world.connections(), (0, 1), "an error makes no state");
+    for mut world in World::both() {
+        for direction in Direction::ALL {
+            let asked = world.allowed(direction);
+            world.open(&asked);
+            let at = other(direction);
+            let error = |flow| world.packet(&crate::headers::error_about(flow, at), at).reason;
+            assert_eq!(error(&asked), Reason::Related);
+            let never = Flow { port: asked.port + 1, ..asked };
+            assert_eq!(error(&never), Reason::Unrelated);
+            assert_eq!(world.connections(), (0, 1), "an error makes no state");
+            world.memory.forget();
+        }
+        world.open_up();
+        let never = world.stranger(Direction::Egress, Protocol::TCP, 22);
+        let error = crate::headers::error_about(&never, Direction::Ingress);
+        assert_eq!(world.packet(&error, Direction::Ingress).reason, Reason::NotIsolated);
     }
 }
 

@@ -7,7 +7,7 @@ use cellwall_testkit::frame::{ethernet, opening, packet, segment};
 use cellwall_verdict::header::ACK;
 
 use crate::headers::with_options;
-use crate::world::World;
+use crate::world::{World, other};
 
 /// Protocols with a header that is read, and others.
 const PROTOCOLS: [u8; 12] = [6, 17, 132, 1, 58, 2, 4, 41, 47, 50, 89, 253];
@@ -68,26 +68,31 @@ fn says_how_long_it_is(world: &World, direction: Direction, protocol: u8, whole:
     }
 }
 
-/// A connection that lives takes no packet that its receiver would not take.
+/// A connection that lives takes no packet that its receiver would not take, from either side.
 #[test]
 fn no_length_passes_within_a_connection_either() {
     for world in World::both() {
-        let flow = world.friend(Ingress, Protocol::TCP, 80);
-        world.connect(&flow);
-        let whole = segment(&flow, true, ACK);
-        let at = if world.is_v4() { 16 } else { 18 };
-        let length = u16::from_be_bytes([whole[at], whole[at + 1]]);
-        for said in 0..length + 10 {
-            let mut bytes = whole.clone();
-            bytes[at..at + 2].copy_from_slice(&said.to_be_bytes());
-            let expected = if said == length { Reason::Established } else { Reason::Malformed };
-            let reason = world.packet(&bytes, Ingress).reason;
-            assert!(
-                reason == expected || said < 20 && reason.is_drop(),
-                "{said} of {length} bytes: {reason:?}"
-            );
+        for (direction, from_opener) in
+            Direction::ALL.into_iter().flat_map(|direction| [(direction, true), (direction, false)])
+        {
+            let flow = world.allowed(direction);
+            world.connect(&flow);
+            let whole = segment(&flow, from_opener, ACK);
+            let way = if from_opener { direction } else { other(direction) };
+            let at = if world.is_v4() { 16 } else { 18 };
+            let length = u16::from_be_bytes([whole[at], whole[at + 1]]);
+            for said in 0..length + 10 {
+                let mut bytes = whole.clone();
+                bytes[at..at + 2].copy_from_slice(&said.to_be_bytes());
+                let expected = if said == length { Reason::Established } else { Reason::Malformed };
+                let reason = world.packet(&bytes, way).reason;
+                assert!(
+                    reason == expected || said < 20 && reason.is_drop(),
+                    "{way:?}: {said} of {length} bytes: {reason:?}"
+                );
+            }
+            assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
         }
-        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
     }
 }
 

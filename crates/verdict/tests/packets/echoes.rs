@@ -114,17 +114,27 @@ fn quotes_behind_its_end(flow: &Flow, at: Direction) -> Vec<u8> {
 /// asked for.
 #[test]
 fn every_kind_of_error_is_told() {
-    for world in World::both() {
+    for mut world in World::both() {
         let kinds: &[u8] = if world.is_v4() { &[3, 11, 12] } else { &[1, 2, 3, 4] };
-        let flow = world.friend(Egress, Protocol::UDP, 53);
-        assert!(world.open(&flow).passes());
-        for kind in kinds {
-            for code in 0..=15 {
-                let mut bytes = error_about(&flow, Ingress);
-                let at = if world.is_v4() { 34 } else { 54 };
-                bytes[at] = *kind;
-                bytes[at + 1] = code;
-                assert_eq!(world.packet(&bytes, Ingress).reason, Reason::Related, "type {kind} code {code}");
+        world.allow_all();
+        for direction in Direction::ALL {
+            for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP, world.icmp(), Protocol(47)] {
+                let flow = world.friend(direction, protocol, 53);
+                let at = other(direction);
+                let error = |kind, code| {
+                    let mut bytes = error_about(&flow, at);
+                    let network = if world.is_v4() { 34 } else { 54 };
+                    bytes[network..network + 2].copy_from_slice(&[kind, code]);
+                    world.packet(&bytes, at).reason
+                };
+                for kind in kinds {
+                    assert_eq!(error(*kind, 0), Reason::Unrelated, "before there was a packet of {flow:?}");
+                }
+                assert!(world.open(&flow).passes());
+                for (kind, code) in kinds.iter().flat_map(|kind| (0..=15).map(move |code| (*kind, code))) {
+                    assert_eq!(error(kind, code), Reason::Related, "type {kind} code {code} about {flow:?}");
+                }
+                world.memory.forget();
             }
         }
     }

@@ -53,17 +53,19 @@ fn an_isolated_pod_neither_gets_nor_sends_other_frames() {
 #[test]
 fn a_tag_with_an_id_is_another_network() {
     for mut world in World::both() {
-        for direction in Direction::ALL {
-            let port = if direction == Ingress { 80 } else { 443 };
-            let mut tagged = Frame::opening(&world.friend(direction, Protocol::TCP, port), POD);
-            assert_eq!(world.judge(&tagged, direction).reason, Reason::Allowed);
+        for (isolated, direction) in [true, false]
+            .into_iter()
+            .flat_map(|isolated| Direction::ALL.map(|direction| (isolated, direction)))
+        {
+            if !isolated {
+                world.open_up();
+            }
+            let mut tagged = Frame::opening(&world.allowed(direction), POD);
+            assert!(world.judge(&tagged, direction).passes());
             tagged.has_vlan_tag = true;
-            assert_eq!(world.judge(&tagged, direction).reason, Reason::EtherType);
+            let expected = if isolated { Reason::EtherType } else { Reason::NotIsolated };
+            assert_eq!(world.judge(&tagged, direction).reason, expected);
         }
-        world.open_up();
-        let mut tagged = Frame::opening(&world.friend(Egress, Protocol::TCP, 443), POD);
-        tagged.has_vlan_tag = true;
-        assert_eq!(world.judge(&tagged, Egress).reason, Reason::NotIsolated);
     }
 }
 
@@ -117,6 +119,10 @@ fn a_family_that_the_pod_does_not_have_is_not_the_pods() {
                 let reason = world.open(&flow).reason;
                 let expected = if direction == Egress { Reason::Spoofed } else { Reason::NotAddressed };
                 assert_eq!(reason, expected, "isolated: {isolated}");
+                assert!(
+                    world.open(&world.friend(direction, Protocol::UDP, 53)).passes(),
+                    "of its own family"
+                );
             }
             world.open_up();
         }

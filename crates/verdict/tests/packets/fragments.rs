@@ -65,21 +65,70 @@ fn a_verdict_about_a_first_does_not_outlive_its_revision() {
     }
 }
 
+/// Bytes of Ethernet, IP and, of IPv6, the header of the fragment.
+fn headers(world: &World) -> usize {
+    if world.is_v4() { 34 } else { 62 }
+}
+
+/// A fragment whose packet ends behind `length` bytes of what it carries.
+fn cut(world: &World, mut fragment: Vec<u8>, length: usize) -> Vec<u8> {
+    fragment.truncate(headers(world) + length);
+    let (at, before) = if world.is_v4() { (16, 14) } else { (18, 54) };
+    let length = u16::try_from(fragment.len() - before).expect("small");
+    fragment[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    fragment
+}
+
 #[test]
 fn tiny_first_fragments_and_tcp_at_offset_one_are_dropped() {
-    for (world, way) in both_ways() {
-        let port = if way == Direction::Ingress { 80 } else { 443 };
-        let flow = world.friend(way, Protocol::TCP, port);
-        assert_eq!(world.packet(&fragment(&flow, 4, 0, true), way).reason, Reason::Allowed, "a whole one");
-        let overlapping = fragment(&flow, 4, 1, false);
-        assert_eq!(world.packet(&overlapping, way).reason, Reason::TinyFragment);
-        let mut tiny = fragment(&flow, 5, 0, true);
-        let headers = if world.is_v4() { 34 } else { 62 };
-        tiny.truncate(headers + 8);
-        let length = u16::try_from(tiny.len() - if world.is_v4() { 14 } else { 54 }).expect("small");
-        let at = if world.is_v4() { 16 } else { 18 };
-        tiny[at..at + 2].copy_from_slice(&length.to_be_bytes());
-        assert_eq!(world.packet(&tiny, way).reason, Reason::TinyFragment);
+    for (mut world, way) in both_ways() {
+        world.allow_all();
+        let icmp = world.icmp();
+        for (protocol, header) in [(Protocol::TCP, 20), (Protocol::UDP, 8), (Protocol::SCTP, 16), (icmp, 8)] {
+            let flow = world.friend(way, protocol, 80);
+            let whole = fragment(&flow, 4, 0, true);
+            assert_eq!(world.packet(&whole, way).reason, Reason::Allowed, "a whole one of {protocol:?}");
+            assert!(world.packet(&cut(&world, whole, header), way).passes(), "the header of {protocol:?}");
+            for length in 0..header {
+                let tiny = cut(&world, fragment(&flow, 5, 0, true), length);
+                let reason = world.packet(&tiny, way).reason;
+                // Of TCP all that is read is there, and the rest of its header is not.
+                let is_read = protocol == Protocol::TCP && length >= 16;
+                let expected = if is_read { Reason::Malformed } else { Reason::TinyFragment };
+                assert_eq!(reason, expected, "{length} bytes of {protocol:?}");
+            }
+            let reason = world.packet(&fragment(&flow, 4, 1, false), way).reason;
+            let is_tcp = protocol == Protocol::TCP;
+            assert_eq!(reason, if is_tcp { Reason::TinyFragment } else { Reason::FragmentFollows });
+        }
+        world.open_up();
+        let flow = world.friend(way, icmp, 0);
+        let tiny = cut(&world, fragment(&flow, 5, 0, true), 4);
+        assert_eq!(world.packet(&tiny, way).reason, Reason::NotIsolated);
+    }
+}
+
+/// Later fragments of ICMP have no type, however short they are and whatever stands where one would.
+#[test]
+fn a_later_fragment_of_icmp_follows_its_first() {
+    for (mut world, way) in both_ways() {
+        let flow = world.friend(way, world.icmp(), 0);
+        for is_allowed in [false, true] {
+            let first = world.packet(&fragment(&flow, 6, 0, true), way).reason;
+            assert_eq!(first, if is_allowed { Reason::Allowed } else { Reason::DefaultDeny });
+            let expected = if is_allowed { Reason::FragmentFollows } else { Reason::FragmentDenied };
+            // Echoes, errors, a redirect, advertisements of routers, reports of listeners.
+            for kind in [0, 1, 3, 5, 8, 9, 128, 129, 134, 136, 137, 143] {
+                for length in [1, 4, 7, 8] {
+                    let mut later = cut(&world, fragment(&flow, 6, 10, false), length);
+                    later[headers(&world)] = kind;
+                    let reason = world.packet(&later, way).reason;
+                    assert_eq!(reason, expected, "{way:?}: {length} bytes that begin with {kind}");
+                }
+            }
+            world.allow_all();
+            world.memory.forget();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cellwall_abi::{ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, Reason};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
-use cellwall_testkit::frame::{POD_MAC, ethernet, opening};
+use cellwall_testkit::frame::{HOST_MAC, POD_MAC, ethernet, opening};
 
 use cellwall_verdict::Verdict;
 
@@ -92,25 +92,34 @@ fn a_source_that_no_wire_carries_is_forged() {
     }
 }
 
-/// An ARP packet (RFC 826) from a pod: sender's Ethernet and IPv4 address.
-fn arp(sender: [u8; 6], address: [u8; 4]) -> Vec<u8> {
+/// An ARP packet (RFC 826): sender's Ethernet and IPv4 address.
+fn arp(direction: Direction, sender: [u8; 6], address: [u8; 4]) -> Vec<u8> {
     let mut payload = vec![0, 1, 8, 0, 6, 4, 0, 2];
     payload.extend(sender);
     payload.extend(address);
     payload.extend([0; 10]);
-    ethernet(Direction::Egress, 0x0806, &payload)
+    ethernet(direction, 0x0806, &payload)
 }
 
 #[test]
 fn arp_passes_where_it_is_true() {
-    let [world, _] = World::both();
-    assert_eq!(world.packet(&arp(POD_MAC, [10, 0, 0, 2]), Direction::Egress).reason, Reason::Neighbour);
-    assert_eq!(world.packet(&arp(POD_MAC, [0; 4]), Direction::Egress).reason, Reason::Neighbour, "a probe");
-    assert_eq!(world.packet(&arp(POD_MAC, [10, 0, 0, 1]), Direction::Egress).reason, Reason::Spoofed);
-    assert_eq!(
-        world.packet(&arp([2, 0, 0, 0, 0, 9], [10, 0, 0, 2]), Direction::Egress).reason,
-        Reason::Spoofed
-    );
+    let [mut world, _] = World::both();
+    for isolated in [true, false] {
+        for (direction, sender, address, reason) in [
+            (Direction::Egress, POD_MAC, [10, 0, 0, 2], Reason::Neighbour),
+            // A probe.
+            (Direction::Egress, POD_MAC, [0; 4], Reason::Neighbour),
+            (Direction::Egress, POD_MAC, [10, 0, 0, 1], Reason::Spoofed),
+            (Direction::Egress, [2, 0, 0, 0, 0, 9], [10, 0, 0, 2], Reason::Spoofed),
+            // What comes into a pod is of others, and whether it is true their own hooks have seen.
+            (Direction::Ingress, HOST_MAC, [10, 0, 0, 1], Reason::Neighbour),
+            (Direction::Ingress, [2, 0, 0, 0, 0, 9], [10, 0, 0, 3], Reason::Neighbour),
+        ] {
+            let found = world.packet(&arp(direction, sender, address), direction).reason;
+            assert_eq!(found, reason, "{direction:?}: {address:?} at {sender:x?}, isolated: {isolated}");
+        }
+        world.open_up();
+    }
 }
 
 #[test]
@@ -136,7 +145,10 @@ fn audit_lets_nobody_speak_for_another() {
         dropped(world.open(&as_another(&world, flow)), Reason::Spoofed);
         let into = world.friend(Direction::Ingress, Protocol::TCP, 80);
         dropped(world.open(&as_another(&world, into)), Reason::NotAddressed);
-        dropped(world.packet(&arp(POD_MAC, [10, 0, 0, 1]), Direction::Egress), Reason::Spoofed);
+        dropped(
+            world.packet(&arp(Direction::Egress, POD_MAC, [10, 0, 0, 1]), Direction::Egress),
+            Reason::Spoofed,
+        );
         let mut forged = ethernet(Direction::Egress, 0x88cc, &[0; 46]);
         forged[11] ^= 1;
         dropped(world.packet(&forged, Direction::Egress), Reason::Spoofed);

@@ -140,6 +140,8 @@ fn ethernet_addresses_in_options_are_the_senders() {
 fn discovery_comes_from_the_link_and_whole() {
     let world = pod();
     for kind in 133..=137 {
+        let near = world.packet(&message(kind).bytes(Ingress), Ingress).reason;
+        assert_eq!(near, Reason::Neighbour, "type {kind} from the link");
         for direction in [Ingress, Egress] {
             let far = Message { hop_limit: 254, ..message(kind) }.bytes(direction);
             assert_eq!(

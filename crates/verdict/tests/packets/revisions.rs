@@ -7,16 +7,20 @@ use cellwall_abi::{
     Conn, Family, Live, Reason, V4, V6,
 };
 use cellwall_policy::flow::{Direction, Flow, Protocol};
-use cellwall_testkit::frame::{CLIENT_PORT, Frame, UPLINK, pod_mac, segment};
+use cellwall_testkit::frame::{CLIENT_PORT, pod_mac};
 use cellwall_verdict::header::{ACK, FIN, RST, SYN};
-use cellwall_verdict::process;
 
-use crate::world::{POD, RULES, World};
+use crate::world::{POD, RULES, World, other};
 
-fn live(world: &World) -> Flow {
-    let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
-    world.connect(&flow);
-    flow
+/// Every pod in both families, with a live connection that either side has opened.
+fn live() -> impl Iterator<Item = (World, Flow)> {
+    Direction::ALL.into_iter().flat_map(|direction| {
+        World::both().map(|world| {
+            let flow = world.allowed(direction);
+            world.connect(&flow);
+            (world, flow)
+        })
+    })
 }
 
 /// The next revision, in which the friend has no class that is allowed, and records say since when.
@@ -30,8 +34,7 @@ fn next(world: &mut World, since: u64) {
 
 #[test]
 fn a_connection_that_policy_forbids_is_cut() {
-    for mut world in World::both() {
-        let flow = live(&world);
+    for (mut world, flow) in live() {
         next(&mut world, 5);
         assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Revoked);
         assert_eq!(world.connections(), (0, 0));
@@ -42,12 +45,11 @@ fn a_connection_that_policy_forbids_is_cut() {
 
 #[test]
 fn a_connection_that_is_cut_is_not_taken_over_in_the_other_direction() {
-    for mut world in World::both() {
-        let flow = live(&world);
+    for (mut world, flow) in live() {
         let until = world.memory.tick + 10;
-        // As any new pod that only ingress is isolated of: all that it sends is allowed.
+        // As any new pod that one direction is isolated of: in the other all is allowed.
         world.record(|record| {
-            record.image[Direction::Egress as usize] = 0;
+            record.image[other(flow.direction) as usize] = 0;
             record.midflow_until = until;
         });
         next(&mut world, 5);
@@ -61,12 +63,11 @@ fn a_connection_that_is_cut_is_not_taken_over_in_the_other_direction() {
     }
 }
 
-/// The pod opens a connection on the tuple of one that the friend had opened, and nobody has ended.
+/// One side opens a connection on the tuple of one that the other had opened, and nobody has ended.
 #[test]
 fn an_older_connection_goes_on_until_the_new_one_is_answered() {
-    for mut world in World::both() {
-        let flow = live(&world);
-        world.record(|record| record.image[Direction::Egress as usize] = 0);
+    for (mut world, flow) in live() {
+        world.record(|record| record.image[other(flow.direction) as usize] = 0);
         assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated);
         assert_eq!(world.connections(), (1, 1));
         for from_opener in [true, false] {
@@ -77,21 +78,18 @@ fn an_older_connection_goes_on_until_the_new_one_is_answered() {
         next(&mut world, 5);
         for from_opener in [false, true] {
             let reason = world.segment(&flow, from_opener, ACK).reason;
-            assert_eq!(reason, Reason::Established, "nothing keeps the pod from opening it");
+            assert_eq!(reason, Reason::Established, "nothing keeps that side from opening it");
         }
     }
 }
 
 #[test]
 fn a_cut_connection_takes_no_new_one_with_it() {
-    for mut world in World::both() {
-        let flow = live(&world);
-        world.record(|record| record.image[Direction::Egress as usize] = 0);
+    for (mut world, flow) in live() {
+        world.record(|record| record.image[other(flow.direction) as usize] = 0);
         next(&mut world, 5);
         assert_eq!(world.segment(&flow, false, SYN).reason, Reason::NotIsolated);
-        let mut older = Frame::new(&segment(&flow, true, ACK), POD);
-        older.ingress_ifindex = UPLINK;
-        assert_eq!(process(&older, &world.memory, Direction::Ingress).reason, Reason::Revoked);
+        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Revoked, "of the older one");
         assert_eq!(world.segment(&flow, true, SYN | ACK).reason, Reason::Established);
         assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Established);
     }
@@ -99,8 +97,7 @@ fn a_cut_connection_takes_no_new_one_with_it() {
 
 #[test]
 fn a_connection_is_judged_again_only_when_its_pod_may_have_changed() {
-    for mut world in World::both() {
-        let flow = live(&world);
+    for (mut world, flow) in live() {
         // Were it judged again, it would be cut: this pod has not changed since revision 4.
         next(&mut world, 4);
         assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
@@ -112,8 +109,7 @@ fn a_connection_is_judged_again_only_when_its_pod_may_have_changed() {
 
 #[test]
 fn a_connection_that_stays_allowed_goes_on() {
-    for mut world in World::both() {
-        let flow = live(&world);
+    for (mut world, flow) in live() {
         world.change(|tables| tables.live = Live(5));
         world.record(|record| record.since = 5);
         for from_opener in [true, false] {
@@ -124,37 +120,48 @@ fn a_connection_that_stays_allowed_goes_on() {
 
 #[test]
 fn the_bank_of_the_live_word_is_read() {
-    for mut world in World::both() {
-        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        world.change(|tables| {
-            tables.classes.insert(5, ClassPair::new([17, 0]));
-        });
-        assert_eq!(world.open(&flow).reason, Reason::Allowed, "revision 4 reads bank 0");
-        world.change(|tables| tables.live = Live(5));
-        assert_eq!(world.open(&flow).reason, Reason::DefaultDeny, "revision 5 reads bank 1");
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let flow = world.allowed(direction);
+            world.change(|tables| {
+                tables.classes.insert(5, ClassPair::new([17, 0]));
+            });
+            assert_eq!(world.open(&flow).reason, Reason::Allowed, "revision 4 reads bank 0");
+            world.change(|tables| tables.live = Live(5));
+            assert_eq!(world.open(&flow).reason, Reason::DefaultDeny, "revision 5 reads bank 1");
+        }
     }
 }
 
+/// Either side opened it before anybody looked, and the first packet that is seen comes from either side.
 #[test]
 fn running_connections_are_taken_over_for_a_while() {
-    for mut world in World::both() {
-        // The pod opened it before anybody looked; the first packet that is seen comes from the other side.
-        let flow = world.friend(Direction::Egress, Protocol::TCP, 443);
-        assert!(world.segment(&flow, false, ACK).reason.is_drop(), "a pod that is not taken over");
-        let until = world.memory.tick + 10;
-        world.record(|record| record.midflow_until = until);
-        assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Midflow);
-        assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Established);
-        let never = world.stranger(Direction::Egress, Protocol::TCP, 443);
-        assert!(
-            world.segment(&never, false, ACK).reason.is_drop(),
-            "nobody would have been allowed to open it"
-        );
-        assert!(world.segment(&never, false, SYN).reason.is_drop());
-        world.memory.tick += 20;
-        let late = world.friend(Direction::Egress, Protocol::TCP, 443);
-        world.memory.forget();
-        assert!(world.segment(&late, false, ACK).reason.is_drop(), "the time is over");
+    for (direction, from_opener) in Direction::ALL.into_iter().flat_map(|d| [(d, true), (d, false)]) {
+        for mut world in World::both() {
+            let flow = world.allowed(direction);
+            let never = world.stranger(direction, Protocol::TCP, flow.port);
+            let first = |world: &World, flow: &Flow| world.segment(flow, from_opener, ACK).reason;
+            if !from_opener {
+                assert!(first(&world, &flow).is_drop(), "a pod that is not taken over");
+            }
+            let until = world.memory.tick + 10;
+            world.record(|record| record.midflow_until = until);
+            // The opener's own segment policy allows as it is.
+            let expected = if from_opener { Reason::Allowed } else { Reason::Midflow };
+            assert_eq!(first(&world, &flow), expected, "{direction:?}");
+            if from_opener {
+                assert_eq!(world.segment(&flow, false, ACK).reason, Reason::Midflow, "{direction:?}");
+            }
+            for from_opener in [true, false] {
+                assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
+            }
+            assert!(first(&world, &never).is_drop(), "nobody would have been allowed to open it");
+            assert!(world.segment(&never, from_opener, SYN).reason.is_drop());
+            assert!(world.segment(&flow, false, SYN).reason.is_drop(), "what opens is not running");
+            world.memory.tick += 20;
+            world.memory.forget();
+            assert!(world.segment(&flow, false, ACK).reason.is_drop(), "the time is over");
+        }
     }
 }
 
@@ -225,13 +232,18 @@ fn a_connection_from_before_the_programs_is_judged_at_its_next_packet() {
 
 #[test]
 fn a_segment_without_a_connection_leaves_nothing_that_admits_the_other_direction() {
-    for world in World::both() {
-        // Allowed in its own direction; the other side may not open it.
-        let flow = world.friend(Direction::Ingress, Protocol::TCP, 80);
-        assert!(world.segment(&flow, true, ACK).passes());
-        assert_eq!(world.connections(), (0, 0));
-        for flags in [SYN, RST, FIN] {
-            assert!(world.segment(&flow, false, flags).reason.is_drop());
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            // Allowed in its own direction; the other side may not open it.
+            let flow = world.allowed(direction);
+            assert!(world.segment(&flow, true, ACK).passes());
+            assert_eq!(world.connections(), (0, 0));
+            for flags in [SYN, RST, FIN, ACK] {
+                assert!(world.segment(&flow, false, flags).reason.is_drop());
+            }
+            world.allow_all();
+            assert!(world.segment(&flow, true, ACK).passes());
+            assert!(world.segment(&flow, false, ACK).passes(), "where either side may open it");
         }
     }
 }

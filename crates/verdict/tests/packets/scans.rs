@@ -2,7 +2,7 @@
 
 use cellwall_abi::{ClassPair, ENDPOINT_IDENTIFIED, EndpointRecord, Reason};
 use cellwall_policy::flow::Direction::{self, Egress, Ingress};
-use cellwall_policy::flow::Protocol;
+use cellwall_policy::flow::{Flow, Protocol};
 use cellwall_testkit::frame::{Frame, answer, opening, packet};
 use cellwall_verdict::conn::{CLOSING_TICKS, IDLE_TICKS, PENDING_TICKS};
 use cellwall_verdict::header::{ACK, FIN, RST, SYN};
@@ -55,18 +55,20 @@ fn no_syn_comes_in_on_the_tuple_of_another_connection() {
 
 #[test]
 fn both_sides_open_at_once_where_both_may() {
-    for mut world in World::both() {
-        let flow = world.friend(Egress, Protocol::TCP, 443);
-        world.open(&flow);
-        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::DefaultDeny, "one may not");
-        assert_eq!(world.answer(&flow).reason, Reason::Established, "and loses nothing by it");
-        world.allow_all();
-        world.memory.forget();
-        world.open(&flow);
-        assert_eq!(world.segment(&flow, false, SYN).reason, Reason::Allowed);
-        for from_opener in [true, false] {
-            assert_eq!(world.segment(&flow, from_opener, SYN | ACK).reason, Reason::Established);
-            assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let flow = world.allowed(direction);
+            world.open(&flow);
+            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::DefaultDeny, "one may not");
+            assert_eq!(world.answer(&flow).reason, Reason::Established, "and loses nothing by it");
+            world.allow_all();
+            world.memory.forget();
+            world.open(&flow);
+            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::Allowed);
+            for from_opener in [true, false] {
+                assert_eq!(world.segment(&flow, from_opener, SYN | ACK).reason, Reason::Established);
+                assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
+            }
         }
     }
 }
@@ -206,77 +208,162 @@ fn what_one_pod_forges_opens_nothing_at_another() {
 /// The same numbers at two interfaces are two connections.
 #[test]
 fn a_connection_is_of_one_interface() {
-    for mut world in World::both() {
-        let friend = neighbour(&mut world);
-        let flow = world.friend(Egress, Protocol::TCP, 443);
-        world.connect(&flow);
-        let mut frame = Frame::new(&answer(&flow), friend);
-        frame.ingress_ifindex = POD;
-        world.change(|tables| {
-            let own = tables.records[&(3, 0)];
-            for bank in [0, 1] {
-                tables.records.insert((9, bank), own);
-            }
-        });
-        assert!(world.judge(&frame, Ingress).reason.is_drop(), "nobody asked behind this interface");
-        assert_eq!(world.answer(&flow).reason, Reason::Established);
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let friend = neighbour(&mut world);
+            let flow = world.allowed(direction);
+            world.connect(&flow);
+            world.change(|tables| {
+                let own = tables.records[&(3, 0)];
+                for bank in [0, 1] {
+                    tables.records.insert((9, bank), own);
+                }
+            });
+            let at_friend = |bytes: &[u8], way: Direction| {
+                let mut frame = Frame::new(bytes, friend);
+                frame.ingress_ifindex = if way == Egress { friend } else { POD };
+                world.judge(&frame, way).reason
+            };
+            let back = other(direction);
+            assert!(at_friend(&answer(&flow), back).is_drop(), "nobody asked behind this interface");
+            assert_eq!(world.answer(&flow).reason, Reason::Established);
+            assert_eq!(at_friend(&opening(&flow), direction), Reason::Allowed);
+            assert_eq!(at_friend(&answer(&flow), back), Reason::Established, "now somebody has");
+        }
     }
 }
 
 #[test]
 fn datagrams_are_answered_for_a_while() {
     for mut world in World::both() {
-        let dns = world.friend(Egress, Protocol::UDP, 53);
-        assert_eq!(world.answer(&dns).reason, Reason::DefaultDeny, "to nothing");
-        world.open(&dns);
-        world.memory.tick += PENDING_TICKS;
-        assert_eq!(world.answer(&dns).reason, Reason::Established, "one question: a minute");
-        world.memory.tick += 1;
-        assert_eq!(world.answer(&dns).reason, Reason::DefaultDeny);
-        world.open(&dns);
-        world.answer(&dns);
-        world.open(&dns);
-        world.memory.tick += IDLE_TICKS;
-        assert_eq!(world.answer(&dns).reason, Reason::Established, "a conversation: three");
-        world.memory.tick += 1;
-        assert_eq!(world.answer(&dns).reason, Reason::DefaultDeny);
-        // From another port of the one who was asked, it is no answer.
-        world.open(&dns);
-        let moved = world.friend(Egress, Protocol::UDP, 54);
-        assert_eq!(world.answer(&moved).reason, Reason::DefaultDeny);
-        // Port 0 is a port.
-        let zero = world.friend(Ingress, Protocol::UDP, 0);
-        assert_eq!(world.open(&zero).reason, Reason::DefaultDeny);
+        for direction in Direction::ALL {
+            let dns = world.friend(direction, Protocol::UDP, 53);
+            assert_eq!(world.answer(&dns).reason, Reason::DefaultDeny, "to nothing");
+            world.open(&dns);
+            world.memory.tick += PENDING_TICKS;
+            assert_eq!(world.answer(&dns).reason, Reason::Established, "one question: a minute");
+            world.memory.tick += 1;
+            assert_eq!(world.answer(&dns).reason, Reason::DefaultDeny);
+            world.open(&dns);
+            world.answer(&dns);
+            world.open(&dns);
+            world.memory.tick += IDLE_TICKS;
+            assert_eq!(world.answer(&dns).reason, Reason::Established, "a conversation: three");
+            world.memory.tick += 1;
+            assert_eq!(world.answer(&dns).reason, Reason::DefaultDeny);
+            // From another port of the one who was asked, it is no answer.
+            world.open(&dns);
+            let moved = world.friend(direction, Protocol::UDP, 54);
+            assert_eq!(world.answer(&moved).reason, Reason::DefaultDeny);
+            // Port 0 is a port.
+            let zero = world.friend(direction, Protocol::UDP, 0);
+            assert_eq!(world.open(&zero).reason, Reason::DefaultDeny);
+            world.memory.forget();
+        }
+        // At a pod that nothing isolates an answer to nothing arrives.
+        world.open_up();
+        for direction in Direction::ALL {
+            let dns = world.friend(direction, Protocol::UDP, 53);
+            assert_eq!(world.answer(&dns).reason, Reason::NotIsolated);
+        }
     }
 }
 
 /// SCTP: chunks 1 (INIT), 2 (INIT ACK), 10 (COOKIE ECHO), 6 (ABORT), 0 (DATA).
 #[test]
 fn an_init_opens_and_nothing_answers_what_was_not_asked() {
-    for mut world in World::both() {
-        let flow = world.friend(Egress, Protocol::SCTP, 80);
-        let chunk = |world: &World, from_opener: bool, kind: u8| {
-            let direction = if from_opener { Egress } else { Ingress };
-            let ends = if from_opener { (flow.local, flow.remote) } else { (flow.remote, flow.local) };
-            let ports = if from_opener { [0x9c, 0x40, 0, 80] } else { [0, 80, 0x9c, 0x40] };
-            let payload = [&ports[..], &[0; 8], &[kind, 0, 0, 20], &[0; 16]].concat();
-            world.packet(&packet(direction, ends, 132, &payload), direction).reason
-        };
-        assert_eq!(chunk(&world, true, 1), Reason::DefaultDeny);
-        world.record(|record| record.image[other(Ingress) as usize] = 0);
-        for kind in [0, 1, 2, 6, 10] {
-            assert_eq!(chunk(&world, false, kind), Reason::DefaultDeny, "chunk {kind} to nothing");
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let flow = world.friend(direction, Protocol::SCTP, 80);
+            let chunk = |world: &World, from_opener: bool, kind: u8| {
+                let way = if from_opener { direction } else { other(direction) };
+                let ends = if way == Egress { (flow.local, flow.remote) } else { (flow.remote, flow.local) };
+                let ports = if from_opener { [0x9c, 0x40, 0, 80] } else { [0, 80, 0x9c, 0x40] };
+                let payload = [&ports[..], &[0; 8], &[kind, 0, 0, 20], &[0; 16]].concat();
+                world.packet(&packet(way, ends, 132, &payload), way).reason
+            };
+            assert_eq!(chunk(&world, true, 1), Reason::DefaultDeny);
+            world.record(|record| record.image[direction as usize] = 0);
+            for kind in [0, 1, 2, 6, 10] {
+                assert_eq!(chunk(&world, false, kind), Reason::DefaultDeny, "chunk {kind} to nothing");
+            }
+            assert_eq!(chunk(&world, true, 1), Reason::NotIsolated);
+            assert_eq!(chunk(&world, false, 2), Reason::Established);
+            assert_eq!(chunk(&world, true, 10), Reason::Established);
+            assert_eq!(chunk(&world, false, 1), Reason::DefaultDeny, "its own INIT is not an answer");
+            assert_eq!(chunk(&world, false, 0), Reason::Established);
+            assert_eq!(world.connections(), (1, 0));
+            world.record(|record| record.image[other(direction) as usize] = 0);
+            assert_eq!(chunk(&world, false, 1), Reason::NotIsolated);
+            assert_eq!(world.connections(), (1, 1));
+            assert_eq!(chunk(&world, true, 2), Reason::Established);
+            assert_eq!(world.connections(), (1, 0), "the older association has ended");
         }
-        assert_eq!(chunk(&world, true, 1), Reason::NotIsolated);
-        assert_eq!(chunk(&world, false, 2), Reason::Established);
-        assert_eq!(chunk(&world, true, 10), Reason::Established);
-        assert_eq!(chunk(&world, false, 1), Reason::DefaultDeny, "its own INIT is not an answer");
-        assert_eq!(chunk(&world, false, 0), Reason::Established);
-        assert_eq!(world.connections(), (1, 0));
-        world.record(|record| record.image[Ingress as usize] = 0);
-        assert_eq!(chunk(&world, false, 1), Reason::NotIsolated);
-        assert_eq!(world.connections(), (1, 1));
-        assert_eq!(chunk(&world, true, 2), Reason::Established);
-        assert_eq!(world.connections(), (1, 0), "the older association has ended");
+    }
+}
+
+/// The same packet with checksums of IPv4 and of its protocol that no receiver takes.
+fn with_wrong_checksums(flow: &Flow, mut bytes: Vec<u8>) -> Vec<u8> {
+    let transport = if flow.local.is_ipv4() { 34 } else { 54 };
+    let at = match flow.protocol {
+        Protocol::TCP => 16,
+        Protocol::UDP => 6,
+        Protocol::SCTP => 8,
+        _ => 2,
+    };
+    bytes[transport + at] ^= 0x5a;
+    if flow.local.is_ipv4() {
+        bytes[24] ^= 0x5a;
+    }
+    bytes
+}
+
+/// Nobody looks at checksums: a packet that its receiver throws away leaves what one would that it takes, which is
+/// nothing where it is denied.
+#[test]
+fn a_wrong_checksum_makes_no_state_that_a_right_packet_profits_from() {
+    for mut world in World::both() {
+        for isolated in [true, false] {
+            for direction in Direction::ALL {
+                let send = |world: &World, bytes: &[u8], way| world.packet(bytes, way).reason;
+                for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP, world.icmp()] {
+                    let denied = world.stranger(direction, protocol, 80);
+                    let wrong = with_wrong_checksums(&denied, opening(&denied));
+                    assert_ne!(wrong, opening(&denied));
+                    let reason = send(&world, &wrong, direction);
+                    if !isolated {
+                        assert_eq!(reason, Reason::NotIsolated);
+                        continue;
+                    }
+                    assert_eq!(reason, Reason::DefaultDeny, "{denied:?}");
+                    assert_eq!(world.connections(), (0, 0), "{denied:?}");
+                    for right in [answer(&denied), with_wrong_checksums(&denied, answer(&denied))] {
+                        assert!(send(&world, &right, other(direction)).is_drop(), "{denied:?}");
+                    }
+                    assert!(world.open(&denied).reason.is_drop());
+                }
+                if isolated {
+                    for flow in [world.allowed(direction), world.friend(direction, Protocol::UDP, 53)] {
+                        let right = send(&world, &opening(&flow), direction);
+                        let left = (world.memory.four.pendings(), world.memory.six.pendings());
+                        world.memory.forget();
+                        let wrong = with_wrong_checksums(&flow, opening(&flow));
+                        assert_eq!(
+                            (send(&world, &wrong, direction), right),
+                            (Reason::Allowed, Reason::Allowed)
+                        );
+                        assert_eq!((world.memory.four.pendings(), world.memory.six.pendings()), left);
+                        // The other side opens nothing by it, on this tuple or on another.
+                        if flow.protocol == Protocol::TCP {
+                            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::DefaultDeny);
+                        }
+                        let next = Flow { port: flow.port + 1, ..flow };
+                        assert_eq!(world.answer(&next).reason, Reason::DefaultDeny);
+                        world.memory.forget();
+                    }
+                }
+            }
+            world.open_up();
+        }
     }
 }

@@ -8,8 +8,8 @@
 use std::net::IpAddr;
 
 use cellwall_abi::{
-    ACTION_ALLOW, ACTION_DENY, CLASS_NODE, ClassPair, ENDPOINT_IDENTIFIED, EndpointRecord, Interval, Live,
-    PolicyEntry, PolicyKey, Reason,
+    ACTION_ALLOW, ACTION_DENY, CLASS_NODE, ClassPair, Conn, ENDPOINT_IDENTIFIED, EndpointRecord, Family,
+    Interval, Live, PolicyEntry, PolicyKey, Reason, V4, V6,
 };
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_policy::wanted::Observed;
@@ -126,6 +126,11 @@ impl World {
         self.flow(2, direction, protocol, port)
     }
 
+    /// What the friend may do by TCP.
+    pub(crate) fn allowed(&self, direction: Direction) -> Flow {
+        self.friend(direction, Protocol::TCP, if direction == Direction::Ingress { 80 } else { 443 })
+    }
+
     /// ICMP of this family.
     pub(crate) fn icmp(&self) -> Protocol {
         if self.is_v4() { Protocol::ICMP } else { Protocol::ICMPV6 }
@@ -147,24 +152,24 @@ impl World {
         self.packet(&segment(flow, from_opener, flags), direction)
     }
 
-    /// A frame that came from elsewhere, or from the pod.
     pub(crate) fn packet(&self, bytes: &[u8], direction: Direction) -> Verdict {
-        let mut frame = Frame::new(bytes, POD);
-        frame.ingress_ifindex = if direction == Direction::Egress { POD } else { UPLINK };
-        self.judge(&frame, direction)
+        self.judge(&frame(bytes, direction), direction)
     }
 
+    /// The verdict on a frame. It is the same, and leaves the same rows, whatever part of the headers is linear.
     pub(crate) fn judge(&self, frame: &Frame, direction: Direction) -> Verdict {
-        let mut cut = frame.clone();
+        // Ethernet alone, and with IPv4 or IPv6.
+        let split = [14, 34, 54].map(|linear| {
+            let mut split = frame.clone();
+            split.linear = linear;
+            let memory = self.memory.clone();
+            (process(&split, &memory, direction), rows(&memory), split.stamp)
+        });
         let verdict = process(frame, &self.memory, direction);
-        // Whatever the linear part holds, what is dropped is dropped.
-        if verdict.reason.is_drop() {
-            cut.linear = 14;
-            let found = process(&cut, &self.memory, direction);
-            assert!(
-                found.reason.is_drop(),
-                "{verdict:?} becomes {found:?} with headers outside the linear part"
-            );
+        for (found, left, stamp) in split {
+            let (whole, parts) = (verdict.passes().then_some(verdict), found.passes().then_some(found));
+            assert_eq!(whole, parts, "with headers outside the linear part");
+            assert_eq!((rows(&self.memory), &frame.stamp), (left, &stamp), "{verdict:?}");
         }
         verdict
     }
@@ -185,6 +190,21 @@ impl World {
             memory.four.pendings().len() + memory.six.pendings().len(),
         )
     }
+}
+
+/// A frame that came from elsewhere, or from the pod.
+pub(crate) fn frame(bytes: &[u8], direction: Direction) -> Frame {
+    let mut frame = Frame::new(bytes, POD);
+    frame.ingress_ifindex = if direction == Direction::Egress { POD } else { UPLINK };
+    frame
+}
+
+/// Every row of a connection, answered ones and others.
+type Rows<F> = [Vec<(<F as Family>::FlowKey, Conn)>; 2];
+
+fn rows(memory: &Memory) -> (Rows<V4>, Rows<V6>) {
+    let Memory { four, six, .. } = memory;
+    ([four.flows(), four.pendings()], [six.flows(), six.pendings()])
 }
 
 pub(crate) const fn other(direction: Direction) -> Direction {

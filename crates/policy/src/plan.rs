@@ -110,8 +110,8 @@ pub fn plan(
     let moved = moved(&live, &target);
     let mut records = Records::decide(wanted, observed, &rows, &moved, now);
     let services = Services::decide(wanted, observed);
-    if services.differ && crate::planted("services-move-since") {
-        records.next.values_mut().for_each(|record| record.since = observed.live.next().0);
+    if services.added || services.differ && crate::planted("services-move-since") {
+        records.judge_egress_again(observed.live.next());
     }
 
     let mut stage = Stage::new(wanted, observed);

@@ -417,3 +417,41 @@ fn an_external_address_of_a_family_that_the_service_does_not_have_is_not_transla
     let world = World::new([Change::Service(hijack), by_hand]);
     assert_eq!(world.translated(), ["10.96.0.1:80"], "its packets are delivered here, seen by nobody");
 }
+
+/// What was sent to an address as it is may be translated once the address is a Service's.
+#[test]
+fn what_becomes_a_service_is_judged_again_and_what_was_one_is_not() {
+    let link = cellwall_policy::model::Link {
+        ifindex: 7,
+        name: "veth7".to_owned(),
+        addresses: vec![ip("10.1.0.2")],
+        mac: cellwall_abi::Mac::UNKNOWN,
+        preexisting: false,
+    };
+    let mut world = World::new([
+        Change::Pod(pod("here", "10.1.0.2")),
+        Change::Link(link),
+        policy(&["10.2.0.1".to_owned()]),
+    ]);
+    let mut observed = Observed::default();
+    let mut since = |world: &World| {
+        let wanted = world.compiled().wanted;
+        let ops = plan(&wanted, &observed, &Capacities::default(), 1).expect("there is room");
+        observed = after(&observed, &ops);
+        let lookup = Lookup::new(observed.clone());
+        let record = lookup.record(lookup.slot(7).expect("it is there"), observed.live.bank()).since;
+        (observed.live.0, record)
+    };
+    let first = since(&world);
+    assert_eq!(first.0, first.1);
+    world.cluster.apply(Change::Service(service("10.96.0.1")), &mut Touched::default());
+    let added = since(&world);
+    assert!(added.0 > first.0 && added.1 == added.0, "{added:?}");
+    world.cluster.apply(Change::EndpointSlice(slice("a", &[NODE], 8080)), &mut Touched::default());
+    let changed = since(&world);
+    assert!(changed.0 > added.0 && changed.1 == added.1, "{changed:?}");
+    world.cluster.apply(Change::Gone(service("10.96.0.1").key()), &mut Touched::default());
+    let gone = since(&world);
+    assert!(gone.0 > changed.0 && gone.1 == added.1, "{gone:?}");
+    assert_eq!(since(&world), gone, "nothing is new");
+}

@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
-use cellwall_abi::{ENDPOINT_IDENTIFIED, EndpointRecord, PolicyEntry, PolicyKey};
+use cellwall_abi::{Direction, ENDPOINT_IDENTIFIED, EndpointRecord, Live, PolicyEntry, PolicyKey};
 
 use super::rows::Rows;
 use crate::wanted::{Observed, Wanted, WantedEndpoint};
@@ -53,6 +53,12 @@ impl Records {
             }
         }
         Self { next, differ }
+    }
+
+    /// Has the connections of pods judged again whose egress is isolated.
+    pub(super) fn judge_egress_again(&mut self, live: Live) {
+        let isolated = self.next.values_mut().filter(|record| record.image[Direction::Egress as usize] != 0);
+        isolated.for_each(|record| record.since = live.0);
     }
 }
 

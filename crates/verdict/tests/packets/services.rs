@@ -565,3 +565,24 @@ fn without_a_bit_of_the_mark_an_address_is_an_address() {
         assert_eq!(world.leave(&opening(&world.friend(OUT, Protocol::TCP, 443))), (Reason::Allowed, NONE));
     }
 }
+
+/// Datagrams have nothing that opens: what was seen to arrive where it was sent is deferred once that is a Service, which moves
+/// `since` (`plan`).
+#[test]
+fn datagrams_to_an_address_that_becomes_a_service_are_judged_where_they_lead() {
+    for mut world in World::both() {
+        let asked = world.friend(OUT, Protocol::UDP, 53);
+        assert_eq!(world.leave(&opening(&asked)), (Reason::Allowed, STAMPED));
+        let mut frame = Frame::new(&opening(&asked), 31);
+        frame.ingress_ifindex = POD;
+        frame.stamp.set(STAMPED);
+        assert_eq!(arrive(&frame, &world.memory).verdict.reason, Reason::Established, "seen unchanged");
+        assert_eq!(world.leave(&opening(&asked)), (Reason::Established, NONE));
+
+        world.translate(&asked, 0, &[]);
+        world.change(|tables| tables.live = Live(5));
+        world.record(|record| record.since = 5);
+        let (reason, (mark, _)) = world.leave(&opening(&asked));
+        assert!(!reason.is_drop() && mark == MARK, "somebody has to judge the backend");
+    }
+}

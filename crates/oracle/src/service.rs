@@ -113,7 +113,9 @@ fn of_port(objects: &Objects, service: &Service, port: &ServicePort) -> Vec<Fron
     if given.is_empty() {
         return all;
     }
-    let external = external_addresses(service);
+    // kube-proxy handles a Service once for each family of its cluster IPs, with the external addresses of that family.
+    let has_family = |address: &IpAddr| given.iter().any(|g| g.is_ipv4() == address.is_ipv4());
+    let external: BTreeSet<IpAddr> = external_addresses(service).into_iter().filter(has_family).collect();
     for (address, anybodys) in given.iter().map(|a| (*a, false)).chain(external.iter().map(|a| (*a, true))) {
         let new = frontend(address, number, is_own(address), false);
         // Nothing tells that the node translates an own address that leads nowhere.

@@ -9,7 +9,7 @@ use cellwall_datapath::before_reading;
 use cellwall_oracle::{Flow, Objects};
 use cellwall_policy::compile::Compiler;
 use cellwall_policy::flow::{Direction, Protocol};
-use cellwall_policy::model::{Change, Cluster, Kind, ObjectKey, Touched};
+use cellwall_policy::model::{Change, Cluster, Kind, Link, ObjectKey, Touched};
 use cellwall_policy::plan::{Op, plan};
 use cellwall_policy::wanted::{Observed, ServiceKey, Wanted};
 use cellwall_testkit::connections::Connections;
@@ -45,10 +45,11 @@ fn told(cluster: &Cluster, objects: &Objects) -> Vec<Change> {
         let present = keys.filter(|key| key.kind == kind).collect();
         all.push(Change::Listed(kind, present));
     }
-    let present: BTreeSet<u32> = links(objects).iter().map(|link| link.ifindex).collect();
-    let gone = cluster.links.keys().filter(|ifindex| !present.contains(ifindex));
-    all.extend(gone.map(|ifindex| Change::LinkGone(*ifindex)));
-    all
+    // One with other addresses is another interface: who is behind one is found once.
+    let present: BTreeMap<u32, Link> = links(objects).into_iter().map(|link| (link.ifindex, link)).collect();
+    let is_there = |link: &Link| present.get(&link.ifindex).is_some_and(|p| p.addresses == link.addresses);
+    let gone = cluster.links.values().filter(|link| !is_there(link));
+    gone.map(|link| Change::LinkGone(link.ifindex)).chain(all).collect()
 }
 
 /// A flow at an interface.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cellwall_abi::{Direction, Reason};
 use cellwall_policy::flow::Protocol;
 use cellwall_testkit::net::{Net, Pod};
 
 use crate::place::{Place, place};
+use crate::sockets::until;
 use crate::world::{World, allow, pods};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -133,14 +134,6 @@ impl Talk {
                 assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
             }
         }
-    }
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !done() {
-        assert!(Instant::now() < deadline, "not {what} in time");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use cellwall_abi::{
@@ -22,6 +22,7 @@ use cellwall_testkit::net::{BRIDGE, GATEWAY4, GATEWAY6, Net, Pod};
 use zerocopy::IntoBytes;
 
 use crate::place::{Place, place};
+use crate::sockets::until;
 use crate::world::{World, allow, block, pods};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -246,14 +247,6 @@ impl Talk {
     }
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !done() {
-        assert!(Instant::now() < deadline, "not {what} in time");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Echoes whatever comes to these ports of a namespace, until the process ends.
 fn echo(namespace: &cellwall_testkit::net::Namespace, addresses: [IpAddr; 2], ports: &[u16]) {
     for at in addresses.into_iter().flat_map(|address| ports.iter().map(move |port| (address, *port))) {
@@ -386,7 +379,6 @@ fn a_pod_reaches_itself_through_its_service() {
             scene.assert_reached(at);
         }
         // The same source, the node, without the pod behind it.
-        scene.world.datapath.counters().expect("counters");
         for (own, stranger) in scene.client.addresses().into_iter().zip(scene.stranger.addresses()) {
             let at = virtual_address(2, own);
             translate(&place.net, at, (own, PORT).into(), true);

@@ -159,15 +159,26 @@ fn traps_are_decided_as_by_hand_and_as_the_judge_does() {
 /// An API server may know fields that we do not: what has one never means more than without it.
 #[test]
 fn unknown_fields_only_ever_deny() {
+    // What was asked, and of how many sets an unknown field has changed the meaning.
+    let total = Mutex::new((Report::default(), 0_u64));
     for_each_seed(2_000, &[], |seed| {
-        let (understood, served) = newer(seed, &generate(seed));
+        let objects = generate(seed);
+        let (understood, served) = newer(seed, &objects);
         let all = serde_json::to_string(&served).expect("documents");
         let mut report = Report::default();
         let found = difference_of(&understood, served, &flows(&understood), &mut report);
-        report.outcome(found.map(|found| {
+        let outcome = report.outcome(found.map(|found| {
             format!("seed {seed}: {found:?}\nunderstood {}\nserved {all}", describe(&understood))
-        }))
+        }));
+        let mut total = total.lock().expect("no panic while it is held");
+        total.0.add(report);
+        total.1 += u64::from(understood.to_document() != objects.to_document());
+        outcome
     });
+    let (report, changed) = total.into_inner().expect("no panic while it is held");
+    println!("with unknown fields: {report}; {changed} sets mean something else by them");
+    report.check(100);
+    assert!(changed * 2 > report.sets(), "{changed} of {} sets mean something else", report.sets());
 }
 
 /// The hooks of a connection to a Service: the source's own, and, where the node does not deliver it itself, the next one,

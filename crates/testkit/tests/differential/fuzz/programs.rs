@@ -48,9 +48,30 @@ struct Programs {
     datapath: Datapath,
     judge: Judge,
     hook: Hook,
-    asked: u64,
+    /// Into the pod, out of it, and behind a translation.
+    counts: [Count; 3],
     stamped: u64,
     refused: u64,
+}
+
+/// What became of the frames of one hook.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    asked: u64,
+    /// Frames that had to pass, and did.
+    due: u64,
+    /// Frames that must never pass, and did not.
+    denied: u64,
+}
+
+impl Count {
+    /// What is wrong, if anything is.
+    fn add(&mut self, sentence: Sentence, passes: bool) -> Option<&'static str> {
+        self.asked += 1;
+        self.due += u64::from(sentence == Sentence::Must && passes);
+        self.denied += u64::from(sentence == Sentence::Never && !passes);
+        wrong(sentence, passes)
+    }
 }
 
 impl Programs {
@@ -60,8 +81,8 @@ impl Programs {
         let at = At { ifindex: POD, ingress_ifindex, mark: 0 };
         let ran = self.datapath.test_run(direction, frame, at);
         let passes = self.ran(ran, frame)?;
-        self.asked += 1;
-        let mut what = wrong(self.judge.sentence(frame, direction), passes).map(str::to_owned);
+        let sentence = self.judge.sentence(frame, direction);
+        let mut what = self.counts[direction as usize].add(sentence, passes).map(str::to_owned);
         if direction == Direction::Egress {
             what = what.or(self.ask_behind(frame));
         }
@@ -79,7 +100,8 @@ impl Programs {
         let ran = self.datapath.test_run_node(frame, at);
         let passes = self.ran(ran, frame)?;
         let sentence = if is_pods { self.judge.sentence_behind(frame) } else { Sentence::Never };
-        wrong(sentence, passes).map(|what| format!("stamped, received by {ingress_ifindex}, {what}"))
+        let what = self.counts[2].add(sentence, passes);
+        what.map(|what| format!("stamped, received by {ingress_ifindex}, {what}"))
     }
 
     fn ran(&mut self, ran: Result<bool, TestRunError>, frame: &[u8]) -> Option<bool> {
@@ -103,7 +125,7 @@ fn run() {
     let hook = Hook::new();
     let judge = judge(&hook.place);
     let datapath = datapath(&at_hook(POD), "programs");
-    let mut programs = Programs { datapath, judge, hook, asked: 0, stamped: 0, refused: 0 };
+    let mut programs = Programs { datapath, judge, hook, counts: Default::default(), stamped: 0, refused: 0 };
     for (direction, frame) in read_corpus() {
         if let Some(wrong) = programs.ask(direction, &frame) {
             panic!("a kept frame: {wrong}");
@@ -132,13 +154,16 @@ fn run() {
     }
     wrong.truncate(20);
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let Programs { counts, refused, .. } = programs;
     println!(
-        "through the programs: {} frames ({} that the kernel did not take) and {} with a stamp, {} states of the parser, 0 differences",
-        programs.asked,
-        programs.refused,
-        programs.stamped,
+        "through the programs: {counts:?}, {refused} that the kernel did not take, {} states of the parser, 0 differences",
         programs.hook.coverage.states()
     );
+    let asked: u64 = counts.iter().map(|count| count.asked).sum();
+    assert!(refused * 10 < asked, "{refused} refused, {asked} asked");
+    for Count { asked, due, denied } in counts {
+        assert!(asked > count && due * 50 > asked && denied * 5 > asked, "{counts:?}");
+    }
 }
 
 #[test]

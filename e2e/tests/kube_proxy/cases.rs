@@ -50,23 +50,32 @@ impl Scene {
         });
     }
 
-    /// External addresses, node ports, host ports.
-    pub(crate) fn addresses_of_other_kinds(&self) {
+    pub(crate) fn external_addresses(&self) {
         let external = ["198.51.100.7", "2001:db8::7"];
         self.serve("external", &json!({"selector": {"in": "mixed"}, "externalIPs": external}));
+        both(|family| {
+            let to = SocketAddr::new(external[family].parse().expect("an address"), 80);
+            self.judges("an external address", to, Transport::Tcp, &self.mixed(family));
+        });
+    }
+
+    pub(crate) fn node_ports(&self) {
         self.serve("node-port", &json!({"selector": {"in": "mixed"}, "type": "NodePort"}));
         let number =
             self.kubectl("get service node-port -o jsonpath={.spec.ports[?(@.name=='web')].nodePort}", "");
         let number: u16 = number.parse().expect("a port");
         both(|family| {
-            let to = SocketAddr::new(external[family].parse().expect("an address"), 80);
-            self.judges("an external address", to, Transport::Tcp, &self.mixed(family));
-            let node = node(family);
-            let to = SocketAddr::new(node, number);
+            let to = SocketAddr::new(node(family), number);
             self.judges("a node port", to, Transport::Tcp, &self.mixed(family));
+        });
+    }
+
+    /// These are the portmap plugin's and not kube-proxy's.
+    pub(crate) fn host_ports(&self) {
+        both(|family| {
             for (pod, port) in [("good", 8101), ("bad", 8102)] {
                 let backend = [SocketAddr::new(self.pod(pod)[family], 8080)];
-                self.judges("a host port", SocketAddr::new(node, port), Transport::Tcp, &backend);
+                self.judges("a host port", SocketAddr::new(node(family), port), Transport::Tcp, &backend);
             }
         });
     }

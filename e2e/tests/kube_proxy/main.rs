@@ -14,7 +14,7 @@ use std::sync::Mutex;
 
 use cellwall_e2e::flavour::{Flavour, Network, Proxy};
 
-use crate::scene::Scene;
+use crate::scene::{Scene, at_once};
 
 /// Two clusters at once are too much for a small machine.
 static ONE: Mutex<()> = Mutex::new(());
@@ -46,10 +46,15 @@ fn every_service(flavour: Flavour) {
     }
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let scene = Scene::new(flavour);
-    scene.mixed_backends();
-    scene.allowed_backends();
-    scene.addresses_of_other_kinds();
-    scene.written_slices();
+    at_once(&[
+        &|| scene.mixed_backends(),
+        &|| scene.allowed_backends(),
+        &|| scene.external_addresses(),
+        &|| scene.node_ports(),
+        &|| scene.host_ports(),
+        &|| scene.written_slices(),
+    ]);
+    // These change policies and endpoints.
     scene.what_ends_on_the_node();
     scene.oneself();
     scene.nobody();

@@ -31,12 +31,18 @@ pub(crate) struct Scene {
     pods: Vec<(&'static str, [IpAddr; 2])>,
 }
 
-/// Both families at once: most of what is tried waits for an answer that does not come.
-pub(crate) fn both(each: impl Fn(usize) + Sync) {
+/// Most of what is tried waits for an answer that does not come.
+pub(crate) fn at_once(tasks: &[&(dyn Fn() + Sync)]) {
     thread::scope(|scope| {
-        scope.spawn(|| each(1));
-        each(0);
+        for task in tasks {
+            scope.spawn(task);
+        }
     });
+}
+
+/// Both families at once.
+pub(crate) fn both(each: impl Fn(usize) + Sync) {
+    at_once(&[&|| each(0), &|| each(1)]);
 }
 
 impl Scene {

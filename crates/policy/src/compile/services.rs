@@ -153,6 +153,7 @@ impl Claims<'_> {
         let has_family = |address: &&IpAddr| {
             service.cluster_addresses.iter().any(|cluster| cluster.is_ipv4() == address.is_ipv4())
                 || crate::planted("external-addresses-of-any-family")
+                || crate::planted("services-without-an-address-are-translated")
         };
         let external = service.external_addresses.iter().filter(has_family).map(|address| (*address, true));
         for (address, anybodys) in cluster.chain(external) {

@@ -1,6 +1,7 @@
 //! Pods, nodes and namespaces as an API server sends them, or a user writes them.
 
 use cellwall_kube::convert::{Decoded, decode};
+use cellwall_policy::model::Change;
 use expect_test::{Expect, expect};
 
 #[expect(clippy::needless_pass_by_value, reason = "`expect!` makes a value")]
@@ -290,4 +291,17 @@ fn what_is_not_ours() {
     assert_eq!(other, Decoded::Other { api_version: "apps/v1".into(), kind: "Deployment".into() });
     assert!(matches!(decode(crate::common::json("{apiVersion: v1, kind: Pod}")), Decoded::Unnamed(_)));
     assert!(matches!(decode(crate::common::json("[1]")), Decoded::Other { .. }));
+}
+
+/// The runtime, and so the CNI plugin, knows a static pod by the uid that the kubelet gave it.
+#[test]
+fn the_uid_of_a_static_pod_is_its_own() {
+    let yaml = "
+apiVersion: v1
+kind: Pod
+metadata: {name: dns-a, namespace: shop, uid: of-the-mirror, annotations: {kubernetes.io/config.mirror: its-own}}
+";
+    let changes = crate::common::changes(yaml);
+    let is_it = |change: &Change| matches!(change, Change::Pod(pod) if pod.uid == "its-own");
+    assert!(changes.iter().any(is_it), "{changes:?}");
 }

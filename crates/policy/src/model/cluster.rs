@@ -7,7 +7,9 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Change, EndpointSlice, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem, Service};
+use super::{
+    Announced, Change, EndpointSlice, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem, Service,
+};
 
 /// Settings and state of the cluster as this node knows it.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Cluster {
     /// Pods whose object is gone while an interface here still has an address of theirs, by its index. What was deleted by
     /// force may run on: its policies stand as long as it has an interface (S83).
     pub departed: BTreeMap<u32, Pod>,
+    /// Pods of this node that the CNI plugin told of.
+    pub announced: BTreeMap<ObjectKey, Announced>,
     /// Addresses of this node's own interfaces.
     pub node_addresses: BTreeSet<IpAddr>,
     /// What is wrong with objects, by object.
@@ -72,7 +76,7 @@ impl Touched {
 }
 
 /// Puts `value` at `key`; true when that changed anything.
-fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+pub(super) fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
     if map.get(&key) == Some(&value) {
         return false;
     }
@@ -113,7 +117,7 @@ impl Cluster {
                 let key = pod.key();
                 touched.problems |= self.problems.remove(&key).is_some();
                 if let Some(earlier) = self.pods.get(&key).filter(|earlier| earlier.uid != pod.uid) {
-                    self.depart(&earlier.clone());
+                    self.depart(earlier.clone());
                 }
                 if put(&mut self.pods, key.clone(), pod) {
                     touched.pods.insert(key);
@@ -150,7 +154,9 @@ impl Cluster {
             Change::LinkGone(ifindex) => {
                 self.departed.remove(&ifindex);
                 touched.topology |= self.links.remove(&ifindex).is_some();
+                self.withdraw_at(ifindex);
             }
+            Change::Announced(announced) => self.announce(announced, touched),
             Change::NodeAddresses(addresses) => {
                 let addresses = addresses.into_iter().collect();
                 touched.topology |= self.node_addresses != addresses;
@@ -170,7 +176,7 @@ impl Cluster {
             Kind::Node => touched.topology |= self.nodes.remove(&key.name).is_some(),
             Kind::Pod => {
                 if let Some(pod) = self.pods.remove(key) {
-                    self.depart(&pod);
+                    self.depart(pod);
                     touched.pods.insert(key.clone());
                 }
             }
@@ -182,13 +188,20 @@ impl Cluster {
         }
     }
 
-    /// Remembers a pod of this node whose object is gone, at the interfaces that have its addresses.
-    fn depart(&mut self, pod: &Pod) {
-        if pod.node != self.node_name || !pod.has_own_addresses() || crate::planted("who-is-gone-is-free") {
+    /// Remembers a pod of this node whose object is gone, at the interfaces that have its addresses or where it was
+    /// announced, and forgets its announcement.
+    fn depart(&mut self, pod: Pod) {
+        let addresses = self.addresses_of(&pod).to_vec();
+        let announced = self.withdraw_of(&pod);
+        if pod.node != self.node_name || addresses.is_empty() || crate::planted("who-is-gone-is-free") {
             return;
         }
-        let at: Vec<u32> =
-            self.links.values().filter(|link| is_at(pod, link)).map(|link| link.ifindex).collect();
+        if announced.is_some() && crate::planted("who-waits-is-nobody") {
+            return;
+        }
+        let pod = Pod { addresses, ..pod };
+        let is_its = |link: &&Link| announced.as_ref().map_or_else(|| is_at(&pod, link), |a| a.is_at(link));
+        let at: Vec<u32> = self.links.values().filter(is_its).map(|link| link.ifindex).collect();
         self.departed.extend(at.into_iter().map(|ifindex| (ifindex, pod.clone())));
     }
 

@@ -17,6 +17,7 @@ use cellwall_e2e::flavour::{Flavour, Network, Proxy};
 use cellwall_e2e::heartbeat::{self, Heartbeat};
 use cellwall_e2e::image::AGNHOST;
 use cellwall_e2e::node::{ADDRESS, ADDRESS6, OUTSIDE};
+use cellwall_e2e::target::why_not_below;
 use serde_json::{Value, json};
 
 /// How long something may take that has no promise. Machines are shared.
@@ -33,12 +34,12 @@ static ONE: Mutex<()> = Mutex::new(());
 
 #[test]
 fn with_nftables_and_routed_pods_the_chosen_backend_is_judged() {
-    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Routed });
+    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Routed, ..Flavour::default() });
 }
 
 #[test]
 fn with_iptables_and_bridged_pods_the_chosen_backend_is_judged() {
-    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Bridge });
+    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Bridge, ..Flavour::default() });
 }
 
 /// A cluster with pods behind Services, an agent, and a client whose egress is isolated.
@@ -111,8 +112,8 @@ fn slice(name: &str, addresses: &[IpAddr], port: u16) -> Value {
 }
 
 fn every_service(flavour: Flavour) {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: a cluster needs root");
+    if let Some(why) = why_not_below() {
+        println!("skipped: {why}");
         return;
     }
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -23,6 +23,9 @@ use crate::progress::Progress;
 use crate::target::Target;
 use crate::{agent, binaries, places};
 
+/// How many tests a whole run has. One that was interrupted has fewer.
+const WHOLE: usize = 48;
+
 /// Runs the upstream tests of NetworkPolicy and writes what came out to e2e/RESULTS.md.
 ///
 /// With KUBECONFIG set they run against that cluster, in which Cellwall is installed already; this is written down only
@@ -116,12 +119,17 @@ fn keep_agents(cluster: &Cluster, folder: &Path) -> Result<()> {
 
 /// Writes down a whole run, and is an error when one with agents failed.
 fn judge(run: &Run, args: &Args, recorded: bool) -> Result<()> {
+    let ran = run.passed.len() + run.failed.len();
+    ensure!(
+        args.focus.is_some() || ran == WHOLE,
+        "{ran} tests ran, and not {WHOLE}; nothing is written down"
+    );
     if recorded && args.focus.is_none() {
         let mut results = Results::read()?;
         results.put(run.clone());
         results.write()?;
     }
-    ensure!(!run.passed.is_empty() || !run.failed.is_empty(), "no test ran");
+    ensure!(ran > 0, "no test ran");
     ensure!(!run.enforced || run.failed.is_empty(), "{} tests failed", run.failed.len());
     // Otherwise somebody enforces, and what passes with agents shows nothing about them.
     ensure!(run.enforced || !run.failed.is_empty(), "without agents all tests passed");

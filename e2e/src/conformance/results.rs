@@ -30,7 +30,7 @@ pub(super) struct Run {
     pub(super) failed: Vec<String>,
     /// How often a matrix of probes was probed a second time as a whole.
     pub(super) second_passes: usize,
-    /// How often one probe was repeated until it was as expected, or for ten seconds.
+    /// How often a probe of what is allowed was repeated, because it was not answered at once.
     pub(super) repeated: usize,
     /// From the first test to the last.
     pub(super) seconds: f64,
@@ -51,7 +51,7 @@ impl Run {
     /// In one line.
     pub(super) fn summary(&self) -> String {
         format!(
-            "{} passed, {} failed, {} matrices probed twice, {} probes repeated, {} s",
+            "{} passed, {} failed, {} matrices probed twice, {} allowed probes repeated, {} s",
             self.passed.len(),
             self.failed.len(),
             self.second_passes,
@@ -128,12 +128,12 @@ impl Results {
 const HEAD: &str = "\
 # Upstream's tests of NetworkPolicy
 
-Written by `make conformance`; do not edit. 48 specs of `e2e.test`, built from the module of Kubernetes: all of Netpol but the
-three that need SCTP sockets. Four processes, no spec is tried again. The suite itself repeats a probe that is not as expected
-each second for ten seconds, and then the whole matrix of probes once: how often it did either is counted, since an enforcer
-that is slow or flickers would show there and nowhere else. The first family of addresses is the one that is probed.
+Written by `make conformance`; do not edit. 48 specs: all of Netpol but the three that need SCTP sockets, built from the module of
+Kubernetes as e2e.test has them, without e2e.test's other suites. Four processes, no spec is tried again. The suite itself repeats a
+probe that is not as expected each second for ten seconds, and then the whole matrix of probes once: how often is counted, since an
+enforcer that is slow or flickers would show there and nowhere else. The first family of addresses is the one that is probed.
 
-| cluster | enforced by | run | passed | failed | matrices probed twice | probes repeated | seconds | versions | date |
+| cluster | enforced by | run | passed | failed | matrices probed twice | allowed probes repeated | seconds | versions | date |
 |---|---|---|---|---|---|---|---|---|---|
 ";
 
@@ -143,7 +143,7 @@ const CONTROL: &str = "
 The same cluster, and nobody enforces anything. What passes here shows nothing about an enforcer; what fails here and passes
 above is what the table above is worth.
 
-| cluster | enforced by | run | passed | failed | matrices probed twice | probes repeated | seconds | versions | date |
+| cluster | enforced by | run | passed | failed | matrices probed twice | allowed probes repeated | seconds | versions | date |
 |---|---|---|---|---|---|---|---|---|---|
 ";
 

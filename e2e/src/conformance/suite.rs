@@ -23,8 +23,9 @@ const FOCUS: &str = "Netpol";
 const SKIP: &str = "SCTPConnectivity";
 /// What the suite writes when a whole matrix of probes is probed again.
 const SECOND_PASS: &str = "(SECOND TRY)";
-/// What it writes when one probe is repeated, a second later.
-const REPEATED: [&str; 2] = [":: connectivity expected ::", ":: connectivity not expected ::"];
+/// What it writes when a probe that is to be answered is repeated, a second later. Of those that are not to be answered the
+/// same is written, too, and says nothing: pods reach themselves, which no policy can forbid.
+const REPEATED: &str = ":: connectivity expected ::";
 
 /// Gives the image of the tests the names that the suite knows it by.
 pub(super) fn name_images(cluster: &Cluster) -> Result<()> {
@@ -104,7 +105,7 @@ fn read_spec(spec: &Value, run: &mut Run) {
     }
     let log = spec["CapturedGinkgoWriterOutput"].as_str().unwrap_or_default();
     run.second_passes += log.matches(SECOND_PASS).count();
-    run.repeated += REPEATED.iter().map(|text| log.matches(text).count()).sum::<usize>();
+    run.repeated += log.matches(REPEATED).count();
 }
 
 /// Without what all have in common.
@@ -147,7 +148,7 @@ mod tests {
         let name = |last| format!("Netpol between server and client {last}");
         assert_eq!(run.passed, [name("a")]);
         assert_eq!(run.failed, [r#""SynchronizedBeforeSuite""#.to_owned(), name("b"), name("d"), name("e")]);
-        assert_eq!((run.second_passes, run.repeated), (1, 2));
+        assert_eq!((run.second_passes, run.repeated), (1, 1));
         assert!((run.seconds - 62.0).abs() < 0.1, "{}", run.seconds);
     }
 }

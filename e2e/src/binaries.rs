@@ -43,7 +43,7 @@ pub fn build(progress: Progress) -> Result<()> {
 /// Builds what is missing of upstream's tests. Quick when nothing is.
 pub fn build_suite(progress: Progress) -> Result<()> {
     let what = format!(
-        "upstream's tests of Kubernetes {KUBERNETES} (a minute on 2 cores after a cluster's binaries)"
+        "upstream's tests of Kubernetes {KUBERNETES} (some minutes on 2 cores after a cluster's binaries)"
     );
     build_all(&SUITE, "suite.stamp", &what, progress, || Ok(()))
 }

@@ -406,3 +406,53 @@ fn backends_that_change_are_a_new_revision_and_no_new_since() {
     assert!(observed.services.is_empty() && observed.service_records.is_empty());
     assert!(plan(&wanted, &observed, &room, 1).expect("there is room").is_empty());
 }
+
+/// kube-proxy of a family knows no Service without a cluster IP of it, and no external address of such a one.
+#[test]
+fn an_own_external_address_of_a_family_that_the_service_does_not_have_is_not_translated() {
+    let mut hijack = service("10.96.0.1");
+    hijack.external_addresses = vec![ip("fd00:f::1")];
+    let by_hand = Change::EndpointSlice(slice("by-hand", &["fd00:2::3"], 8080));
+    let world = World::new([Change::Service(hijack), by_hand]);
+    assert_eq!(world.translated(), ["10.96.0.1:80"], "its packets are delivered here, seen by nobody");
+}
+
+/// flannel.1 and cni0 of another node: what its host processes, and what it masquerades, come from.
+#[test]
+fn an_overlay_address_of_another_node_is_in_the_blocks_that_name_it() {
+    let node = Node {
+        name: "n2".to_owned(),
+        labels: BTreeMap::new(),
+        addresses: vec![ip("192.168.0.2")],
+        pod_cidrs: vec!["10.2.0.0/16".parse().expect("a range")],
+    };
+    let link = cellwall_policy::model::Link {
+        ifindex: 7,
+        name: "veth7".to_owned(),
+        addresses: vec![ip("10.1.0.2")],
+        mac: cellwall_abi::Mac::UNKNOWN,
+        preexisting: false,
+    };
+    let Change::Policy(mut everybody, _) = policy(&["10.2.0.0".to_owned()]) else { unreachable!() };
+    everybody.isolates = [true, false];
+    everybody.rules.swap(0, 1);
+    let world = World::new([
+        Change::Node(node),
+        Change::Pod(pod("here", "10.1.0.2")),
+        Change::Link(link),
+        Change::Policy(everybody, Vec::new()),
+    ]);
+    let tables = after(&Observed::default(), &plan(&world.compiled().wanted, &Observed::default(), &Capacities::default(), 1).expect("it fits"));
+    let memory = cellwall_testkit::memory::Memory::new(tables);
+    let flow = cellwall_policy::flow::Flow {
+        local: ip("10.1.0.2"),
+        direction: cellwall_policy::flow::Direction::Ingress,
+        remote: ip("10.2.0.0"),
+        from_own_node: false,
+        protocol: Protocol::TCP,
+        port: 80,
+    };
+    let frame = cellwall_testkit::frame::Frame::opening(&flow, 7);
+    let verdict = cellwall_verdict::process(&frame, &memory, cellwall_policy::flow::Direction::Ingress);
+    assert!(verdict.passes(), "{verdict:?}: ipBlock 10.2.0.0/32 is what the policy allows");
+}

@@ -1,5 +1,6 @@
 //! The loop over a kernel in memory.
 
+mod attack;
 mod fake;
 mod objects;
 

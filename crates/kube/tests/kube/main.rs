@@ -6,6 +6,7 @@ mod api;
 mod cluster;
 mod common;
 mod fields;
+mod hostile;
 mod folder;
 mod network_policy;
 mod objects;

@@ -3,4 +3,5 @@
 mod audit;
 mod departed;
 mod refusals;
+mod takes_away;
 mod world;

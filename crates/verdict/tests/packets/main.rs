@@ -1,5 +1,6 @@
 //! Tables of packets: each is a frame in bytes, at a pod whose tables stand in `world.rs`, and the verdict it must get.
 
+mod attack;
 mod chains;
 mod connections;
 mod cuts;

@@ -2,7 +2,7 @@
 
 use cellwall_abi::{Bucket, ClassPair, Live, PolicyEntry, Reason, ACTION_ALLOW};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
-use cellwall_testkit::frame::{Frame, CLIENT_PORT, answer, opening, opening_from, packet, segment};
+use cellwall_testkit::frame::{CLIENT_PORT, Frame, answer, opening, opening_from, packet, segment};
 use cellwall_testkit::memory::MARK;
 use cellwall_verdict::header::ACK;
 use cellwall_verdict::arrive;

@@ -150,7 +150,7 @@ fn a_flood_of_one_pod_takes_nothing_from_others() {
     scope(|scope| {
         let (_stop, _over) = (Stop(&run.stop), Stop(&over));
         run.start(scope, &rig);
-        // Allowed SYNs and datagrams that nobody answers: the address behind the bystander is silent.
+        // Allowed datagrams that nobody answers, since they end in a route to nowhere. How full the tables get is not looked at.
         rig.world.net.host.ip(&["route add blackhole 198.18.0.0/15"]).expect("a route");
         scope.spawn(|| {
             let mut number: u32 = 0;

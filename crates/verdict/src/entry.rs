@@ -324,8 +324,9 @@ fn misplaced<F: Parse>(
     match hook.direction() {
         Direction::Egress => {
             let has_one = !F::is_zero(own) || planted("no-address-is-an-address");
-            let is_own = headers.source == own || planted("ones-own-mac-is-enough");
-            let holds = has_one && is_own && is_own_mac(record, frame);
+            let holds = has_one
+                && (headers.source == own || planted("ones-own-mac-is-enough"))
+                && is_own_mac(record, frame);
             if !holds && !planted("spoofing-unchecked") {
                 return Some(Reason::Spoofed);
             }

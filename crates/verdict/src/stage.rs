@@ -25,8 +25,10 @@ pub(crate) fn service<'a, F: Family, P: Packet, T: Tables<F>>(
     case: &Case<'a, F, P, T>,
 ) -> Option<&'a ServiceRecord> {
     let Case { tables, hook, headers, .. } = *case;
-    let is_off = tables.mark() == 0 && !planted("addresses-wait-without-a-stamp");
-    if !headers.has_ports() || is_off || planted("virtual-address-judged") {
+    if !headers.has_ports()
+        || tables.mark() == 0 && !planted("addresses-wait-without-a-stamp")
+        || planted("virtual-address-judged")
+    {
         return None;
     }
     let protocol = if planted("services-of-every-protocol") { TCP } else { headers.protocol };

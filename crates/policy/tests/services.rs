@@ -259,6 +259,17 @@ fn host_ports_are_of_running_pods_here_at_the_addresses_they_name() {
     }
 }
 
+/// The interface of the pod at 10.1.0.2.
+fn link() -> Change {
+    Change::Link(cellwall_policy::model::Link {
+        ifindex: 7,
+        name: "veth7".to_owned(),
+        addresses: vec![ip("10.1.0.2")],
+        mac: cellwall_abi::Mac::UNKNOWN,
+        preexisting: false,
+    })
+}
+
 /// An egress policy that tells so many addresses apart.
 fn policy(addresses: &[String]) -> Change {
     let rule = |(index, address): (usize, &String)| Rule {
@@ -297,14 +308,7 @@ fn more_backends_than_are_listed_are_a_problem_only_if_policies_tell_them_apart(
     assert_eq!(compiled.problems, []);
     assert_eq!(World::new(changes.clone()).translated(), ["192.168.0.1:80 10.2.0.1/8080 10.2.0.2/8080"]);
 
-    let link = cellwall_policy::model::Link {
-        ifindex: 7,
-        name: "veth7".to_owned(),
-        addresses: vec![ip("10.1.0.2")],
-        mac: cellwall_abi::Mac::UNKNOWN,
-        preexisting: false,
-    };
-    changes.extend([Change::Pod(pod("here", "10.1.0.2")), Change::Link(link), policy(&addresses[..3])]);
+    changes.extend([Change::Pod(pod("here", "10.1.0.2")), link(), policy(&addresses[..3])]);
     let compiled = World::new(changes.clone()).compiled();
     assert_eq!(World::new(changes).translated(), ["192.168.0.1:80 too many"]);
     let problem = &compiled.problems[0];
@@ -351,16 +355,9 @@ fn a_service_that_leads_into_a_tunnel_of_a_node_leads_nowhere() {
 /// Backends come and go without a pod's connections being judged again.
 #[test]
 fn backends_that_change_are_a_new_revision_and_no_new_since() {
-    let link = cellwall_policy::model::Link {
-        ifindex: 7,
-        name: "veth7".to_owned(),
-        addresses: vec![ip("10.1.0.2")],
-        mac: cellwall_abi::Mac::UNKNOWN,
-        preexisting: false,
-    };
     let first = [
         Change::Pod(pod("here", "10.1.0.2")),
-        Change::Link(link),
+        link(),
         policy(&["10.2.0.1".to_owned()]),
         Change::Service(service("10.96.0.1")),
     ];
@@ -421,18 +418,8 @@ fn an_external_address_of_a_family_that_the_service_does_not_have_is_not_transla
 /// What was sent to an address as it is may be translated once the address is a Service's.
 #[test]
 fn what_becomes_a_service_is_judged_again_and_what_was_one_is_not() {
-    let link = cellwall_policy::model::Link {
-        ifindex: 7,
-        name: "veth7".to_owned(),
-        addresses: vec![ip("10.1.0.2")],
-        mac: cellwall_abi::Mac::UNKNOWN,
-        preexisting: false,
-    };
-    let mut world = World::new([
-        Change::Pod(pod("here", "10.1.0.2")),
-        Change::Link(link),
-        policy(&["10.2.0.1".to_owned()]),
-    ]);
+    let mut world =
+        World::new([Change::Pod(pod("here", "10.1.0.2")), link(), policy(&["10.2.0.1".to_owned()])]);
     let mut observed = Observed::default();
     let mut since = |world: &World| {
         let wanted = world.compiled().wanted;

@@ -71,7 +71,8 @@ build_linker() {
     local major key soname
     major=$("$compiler" -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
     key="$linker_version $llvm $(stat -c %Y "$llvm")"
-    [ "$(cat "$tools/bin/.key" 2>/dev/null)" = "$key" ] && [ -x "$linker" ] && return 0
+    # One that does not start was built in a folder that has moved: it finds LLVM by its path.
+    [ "$(cat "$tools/bin/.key" 2>/dev/null)" = "$key" ] && "$linker" --version >/dev/null 2>&1 && return 0
     say "building bpf-linker $linker_version against LLVM $major (about a minute)"
     soname=$(readelf -d "$llvm" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
     rm -rf "$tools/llvm" && mkdir -p "$tools/llvm/lib" "$tools/bin"

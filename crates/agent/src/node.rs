@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cellwall_abi::{Addr6, Be32, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, Live, planted};
 use cellwall_api::v1alpha1::{Endpoint, Policy};
 use cellwall_datapath::TableError;
-use cellwall_policy::compile::{Compiled, Compiler};
+use cellwall_policy::compile::{Compiled, Compiler, LeftOut};
 use cellwall_policy::model::{Change, Cluster, Kind, Left, Touched};
 use cellwall_policy::plan::Capacities;
 use cellwall_policy::wanted::Observed;
@@ -79,6 +79,10 @@ pub struct Node<K> {
     pub(crate) live_since: SystemTime,
     pub(crate) enforcing: Enforcing,
     retry: Retry,
+    /// Objects of `compiled` for which there is no room.
+    left_out: LeftOut,
+    /// The last plan made room, for which something that was left out may wait.
+    makes_room: bool,
     /// When the first change arrived that is not live yet.
     waiting_since: Option<Instant>,
     /// When the interface of a pod that is not enforced yet was first seen.
@@ -123,6 +127,8 @@ impl<K: Kernel> Node<K> {
             observed: Some(observed),
             enforcing: Enforcing::Waiting,
             retry: Retry::default(),
+            left_out: LeftOut::new(),
+            makes_room: false,
             waiting_since: None,
             unenforced_since: BTreeMap::new(),
             hooks: BTreeMap::new(),

@@ -90,7 +90,20 @@ fn is_in_pod_range(objects: &Objects, address: IpAddr) -> bool {
 fn is_of_a_node(objects: &Objects, address: IpAddr) -> bool {
     let statuses = objects.nodes.iter().filter_map(|node| node.status.as_ref());
     let mut written = statuses.flat_map(|status| status.addresses.iter().flatten());
-    objects.node_addresses.contains(&address) || written.any(|a| a.address.parse() == Ok(address))
+    objects.node_addresses.contains(&address)
+        || written.any(|a| a.address.parse() == Ok(address))
+        || is_network_address(objects, address)
+}
+
+/// The first address of a node's pod range is a network's name and no host's: overlays give it to the node.
+fn is_network_address(objects: &Objects, address: IpAddr) -> bool {
+    let of_nodes = objects.nodes.iter().filter_map(|node| node.spec.as_ref());
+    let mut written = of_nodes.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
+    written.any(|text| {
+        block::parse(text).is_some_and(|range| {
+            range.network() == address && range.max_prefix_len() - range.prefix_len() > 1
+        })
+    })
 }
 
 /// All addresses of a pod. "If this field (podIPs) is specified, the 0th entry must match the podIP field."

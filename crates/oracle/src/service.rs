@@ -117,7 +117,8 @@ fn of_port(objects: &Objects, service: &Service, port: &ServicePort) -> Vec<Fron
     let has_family = |address: &IpAddr| given.iter().any(|g| g.is_ipv4() == address.is_ipv4());
     let external: BTreeSet<IpAddr> = external_addresses(service).into_iter().filter(has_family).collect();
     for (address, anybodys) in given.iter().map(|a| (*a, false)).chain(external.iter().map(|a| (*a, true))) {
-        let new = frontend(address, number, is_own(address), false);
+        // kube-proxy can be told to leave external addresses alone: then the node's own is no Service's.
+        let new = frontend(address, number, is_own(address), is_own(address) && anybodys);
         // Nothing tells that the node translates an own address that leads nowhere.
         if !is_own(address) || !(new.backends.is_empty() || anybodys && others) {
             all.push(new);

@@ -15,6 +15,7 @@ mod causes;
 mod classes;
 mod flatten;
 mod intern;
+mod left_out;
 mod own_node;
 mod place;
 mod report;
@@ -35,6 +36,7 @@ use cellwall_abi::{
 
 pub use causes::Causes;
 pub(crate) use causes::Shares;
+pub use left_out::LeftOut;
 pub use report::{Compiled, EndpointReport, PolicyReport, Unplaced, UnplacedReason};
 
 use crate::flow::Direction;
@@ -85,10 +87,17 @@ impl Compiler {
 
     /// The tables that `cluster` asks for. `touched` is what changed since the last call.
     pub fn compile(&mut self, cluster: &Cluster, touched: &Touched) -> Compiled {
+        self.compile_without(cluster, touched, &LeftOut::new())
+    }
+
+    /// As [`Self::compile`], without the objects for which there is no room.
+    pub fn compile_without(&mut self, cluster: &Cluster, touched: &Touched, left_out: &LeftOut) -> Compiled {
         let (owners, problems) = owners(cluster);
         let Places { links, unplaced } = places(cluster);
         let names = port_names(cluster);
-        let own_node = own_node(cluster);
+        let reduced = left_out::reduced(cluster, left_out);
+        let unreachable = left_out::unreachable(cluster, left_out);
+        let own_node = own_node(cluster).filter(|policy| !left_out.contains_key(&policy.key));
         let mut lowering = Lowering {
             names: &names,
             set_ids: &mut self.set_ids,
@@ -103,12 +112,16 @@ impl Compiler {
         let mut images: BTreeMap<u32, Image> = BTreeMap::new();
         let mut placed: Vec<(&Link, Behind<'_>, [u32; 2])> = Vec::new();
         for (link, behind) in links {
-            let policies = if let Behind::Pod(pod) = behind { selecting(cluster, pod) } else { Vec::new() };
+            let selecting = if let Behind::Pod(pod) = behind { selecting(cluster, pod) } else { Vec::new() };
+            let policies: Vec<&Policy> =
+                selecting.into_iter().map(|policy| reduced.get(&policy.key).unwrap_or(policy)).collect();
             let ids = Direction::ALL.map(|direction| {
                 let image = match behind {
                     Behind::Pod(pod) => {
                         let own_node = own_node.iter().filter(|_| own_node::applies(&policies, direction));
-                        let asked: Vec<&Policy> = policies.iter().copied().chain(own_node).collect();
+                        let first = unreachable.iter().filter(|_| left_out::applies(&policies, direction));
+                        let asked: Vec<&Policy> =
+                            first.chain(policies.iter().copied()).chain(own_node).collect();
                         lowering.image(&asked, pod, direction)
                     }
                     Behind::Left(isolated) if !isolated[direction as usize] => Image::default(),
@@ -137,10 +150,11 @@ impl Compiler {
         self.memberships.retain(|(pod, _), _| cluster.pods.contains_key(pod));
 
         let by_prefix = Prefixes::new(&prefixes);
-        let Services { records, problems, cost } = services(cluster, |address| {
+        let Services { records, problems, claimants } = services(cluster, left_out, |address| {
             addresses.get(&address).or_else(|| by_prefix.address(address)).copied().unwrap_or(CLASS_WORLD)
         });
         compiled.problems.extend(problems);
+        compiled.problems.extend(left_out::problems(left_out));
         let mut wanted = Wanted { services: records, addresses, prefixes, rules, ..Wanted::default() };
         self.answer(&mut wanted, &images, &contents);
         for (link, behind, ids) in placed {
@@ -149,7 +163,7 @@ impl Compiler {
         }
         self.sets = Arc::new(sets);
         let sets = Arc::clone(&self.sets);
-        wanted.causes = Causes { sets, users, classes: contents, ranges, services: cost };
+        wanted.causes = Causes { sets, users, classes: contents, ranges, services: claimants };
         self.end_round(&wanted);
         compiled.wanted = wanted;
         compiled
@@ -232,7 +246,7 @@ impl Compiler {
         } else {
             let addresses = pod.map_or(&link.addresses, |pod| &pod.addresses);
             set_addresses(&mut record, addresses);
-            record.flags = ENDPOINT_IDENTIFIED | if is_audited(cluster, pod) { ENDPOINT_AUDIT } else { 0 };
+            record.flags = ENDPOINT_IDENTIFIED | if cluster.is_audited(pod) { ENDPOINT_AUDIT } else { 0 };
         }
         WantedEndpoint {
             pod: pod.map(Pod::key),
@@ -277,15 +291,6 @@ fn set_addresses(record: &mut EndpointRecord, addresses: &[IpAddr]) {
     }
 }
 
-fn is_audited(cluster: &Cluster, pod: Option<&Pod>) -> bool {
-    let by_namespace = |pod: &Pod| cluster.namespaces.get(&pod.namespace).is_some_and(|n| n.audit);
-    let by_pod = |pod: &Pod| {
-        pod.audit
-            || crate::planted("audit-of-one-is-of-all") && cluster.pods.values().any(|other| other.audit)
-    };
-    cluster.audit_all || pod.is_some_and(|pod| by_pod(pod) || by_namespace(pod))
-}
-
 /// Every policy, before it is known what it selects here.
 fn policy_reports(cluster: &Cluster) -> BTreeMap<ObjectKey, PolicyReport> {
     let report = |policy: &Policy| PolicyReport {
@@ -322,7 +327,7 @@ fn report_endpoint(
         ifindex: link.ifindex,
         interface: String::from(link.name.as_str()),
         addresses: pod.map_or(&link.addresses, |pod| &pod.addresses).clone(),
-        audit: is_audited(cluster, pod),
+        audit: cluster.is_audited(pod),
         isolated: ids.map(|id| id != 0),
         policies: Direction::ALL.map(policies_of),
     };

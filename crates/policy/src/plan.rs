@@ -12,6 +12,7 @@
 //!
 //! Whatever prefix of a plan has been written, programs read the old state or the new one.
 
+mod closing;
 mod op;
 mod records;
 mod room;
@@ -20,13 +21,16 @@ mod services;
 mod stage;
 mod view;
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use closing::closing;
 pub use op::Op;
 pub use records::taken_over;
 
+use crate::model::ObjectKey;
 use crate::wanted::{Observed, Wanted};
 use records::Records;
 use rows::Rows;
@@ -73,21 +77,35 @@ pub struct Refusal {
     /// Rows that are wanted, with those that leave only afterwards.
     pub wanted: usize,
     /// Rows it has room for.
-    pub capacity: u32,
+    pub capacity: usize,
     /// What makes it larger: the agent's setting `--capacity-<this>`.
     pub setting: &'static str,
     /// The policy or other object that asks for most of it.
     pub object: String,
     /// How many of the rows it asks for.
     pub rows: usize,
+    /// Objects without which it would fit, each with the rows that it asks for. Empty where nothing can be left out.
+    pub leave_out: Vec<(ObjectKey, usize)>,
+}
+
+impl Refusal {
+    /// Why an object that asks for `rows` rows is left out, and what to do.
+    #[must_use]
+    pub fn why(&self, rows: usize) -> String {
+        format!(
+            "table {} has room for {} rows and {} are wanted, {rows} of them by this. Make it smaller, or give the agent \
+             --capacity-{} {} or more (its --help says what that takes)",
+            self.table, self.capacity, self.wanted, self.setting, self.wanted
+        )
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "table {} has room for {} rows and {} are wanted, {} of them by {}; nothing was changed. Make that smaller, \
-             or give the agent --capacity-{} {} or more (its --help says what that takes)",
+            "table {} has room for {} rows and {} are wanted, {} of them by {}; what is in force stays, and pods \
+             that are new are closed where policies isolate them. Make that smaller, or give the agent --capacity-{} {} or more (its --help says what that takes)",
             self.table, self.capacity, self.wanted, self.rows, self.object, self.setting, self.wanted
         )
     }

@@ -176,10 +176,14 @@ fn an_own_address_that_leads_nowhere_is_not_translated() {
         "10.1.0.254:30080 10.1.0.254/30080",
         "10.96.0.1:80",
         "192.0.2.1:80",
-        "192.168.0.1:80 10.2.0.3/8080",
+        "192.168.0.1:80 10.2.0.3/8080 192.168.0.1/80",
         "192.168.0.1:30080",
     ];
-    assert_eq!(world.translated(), expected, "with one");
+    assert_eq!(
+        world.translated(),
+        expected,
+        "with one, and whether kube-proxy serves external addresses nobody says"
+    );
 
     let world = World::new([Change::Service(Service { other_proxy: true, ..hijack }), backend]);
     assert_eq!(world.translated(), ["10.96.0.1:80", "192.0.2.1:80"], "kube-proxy leaves it alone");

@@ -117,8 +117,12 @@ fn policy(number: usize, rng: &mut Rng) -> Policy {
 fn cluster(rng: &mut Rng) -> Cluster {
     let mut cluster = Cluster::new("here");
     cluster.pod_cidrs = vec!["10.1.0.0/16".parse().expect("a range")];
-    let mut changes =
-        vec![Change::Namespace(Namespace { name: "n".into(), labels: Labels::new(), audit: false })];
+    let mut changes = vec![Change::Namespace(Namespace {
+        name: "n".into(),
+        labels: Labels::new(),
+        audit: false,
+        deleting: false,
+    })];
     changes.extend((0..4).map(|index| Change::Pod(pod(index, rng))));
     changes.extend((0..rng.between(1, 5)).map(|number| Change::Policy(policy(number, rng), Vec::new())));
     let addresses = vec![address(ADDRESSES[0])];

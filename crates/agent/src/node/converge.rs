@@ -6,7 +6,10 @@ use std::mem;
 use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
-use cellwall_policy::plan::{plan, taken_over};
+use cellwall_abi::planted;
+use cellwall_policy::model::Touched;
+use cellwall_policy::plan::{Op, Refusal, closing, plan, taken_over};
+use cellwall_policy::wanted::Observed;
 use tracing::{debug, error, info, warn};
 
 use super::{Enforcing, Node, Retry};
@@ -22,14 +25,15 @@ impl<K: Kernel> Node<K> {
         if mem::take(&mut self.touched.problems) {
             self.lists_stale = true;
         }
+        let is_due = self.retry.is_due(now);
         let news = self.compiled.is_none() || !self.touched.is_empty();
-        if news {
+        if news || is_due && !self.left_out.is_empty() {
             let touched = mem::take(&mut self.touched);
             self.compiled = Some(self.compiler.compile(&self.cluster, &touched));
             self.stats.compiles += 1;
             self.lists_stale = true;
         }
-        let due = news || self.retry.is_due(now);
+        let due = news || is_due;
         if due {
             self.write(now);
         }
@@ -48,7 +52,9 @@ impl<K: Kernel> Node<K> {
                 }
             }
             Enforcing::Applied | Enforcing::Waiting => {
-                self.retry = Retry::default();
+                // What only waits for room that others have just left can have it now.
+                let at = (self.makes_room && !planted("what-waits-for-room-waits-for-ever")).then_some(now);
+                self.retry = Retry { failures: 0, at };
                 if !matches!(self.enforcing, Enforcing::Applied) {
                     info!(revision = self.live.0, "what is known is live");
                 }
@@ -58,27 +64,69 @@ impl<K: Kernel> Node<K> {
     }
 
     fn try_write(&mut self, now: Instant) -> Enforcing {
-        let Some(compiled) = &self.compiled else { return Enforcing::Waiting };
+        self.makes_room = false;
         // Whatever goes wrong from here, the tables are read again before the next plan.
-        let mut observed = match self.observed.take().map_or_else(|| self.kernel.observe(), Ok) {
+        let observed = match self.observed.take().map_or_else(|| self.kernel.observe(), Ok) {
             Ok(observed) => observed,
             Err(error) => return self.failed(&error),
         };
-        let ops = match plan(&compiled.wanted, &observed, &self.capacities, self.kernel.now_tick()) {
-            Ok(ops) => ops,
+        match self.fit(&observed) {
+            Ok(ops) => {
+                self.makes_room = !self.left_out.is_empty() && !ops.is_empty();
+                self.run(now, observed, &ops).unwrap_or(Enforcing::Applied)
+            }
             Err(refusal) => {
                 self.stats.plans_refused += 1;
-                self.observed = Some(observed);
-                return Enforcing::Refused(refusal.to_string());
+                let refused = Enforcing::Refused(refusal.to_string());
+                let Some(compiled) = &self.compiled else { return refused };
+                match closing(&compiled.wanted, &observed, &self.capacities, self.kernel.now_tick()) {
+                    Ok(ops) if !ops.is_empty() => self.run(now, observed, &ops).unwrap_or(refused),
+                    Ok(_) | Err(_) => {
+                        self.observed = Some(observed);
+                        refused
+                    }
+                }
             }
-        };
+        }
+    }
+
+    /// The plan for all that there is room for. Whoever asks for too much is left out, and named among the problems.
+    fn fit(&mut self, observed: &Observed) -> Result<Vec<Op>, Refusal> {
+        let before = mem::take(&mut self.left_out);
+        loop {
+            let compiled = self.compiled.get_or_insert_default();
+            let refusal = match plan(&compiled.wanted, observed, &self.capacities, self.kernel.now_tick()) {
+                Ok(ops) => {
+                    for (object, why) in self.left_out.iter().filter(|(key, _)| !before.contains_key(key)) {
+                        warn!("{object} is left out: {why}");
+                    }
+                    return Ok(ops);
+                }
+                Err(refusal) => refusal,
+            };
+            let known = self.left_out.len();
+            for (object, rows) in &refusal.leave_out {
+                self.left_out.entry(object.clone()).or_insert_with(|| refusal.why(*rows));
+            }
+            if self.left_out.len() == known || planted("what-does-not-fit-is-refused-whole") {
+                return Err(refusal);
+            }
+            let touched = Touched::default();
+            self.compiled = Some(self.compiler.compile_without(&self.cluster, &touched, &self.left_out));
+            self.stats.compiles += 1;
+        }
+    }
+
+    /// Runs a plan; the result is what went wrong.
+    fn run(&mut self, now: Instant, mut observed: Observed, ops: &[Op]) -> Option<Enforcing> {
+        let compiled = self.compiled.as_ref()?;
         let pods = taken_over(&compiled.wanted, &observed);
         self.take_over(&pods);
-        if let Err(error) = self.kernel.run_all(&ops) {
+        if let Err(error) = self.kernel.run_all(ops) {
             self.look_at_live();
-            return self.failed(&error);
+            return Some(self.failed(&error));
         }
-        for op in &ops {
+        for op in ops {
             op.apply_to(&mut observed);
         }
         self.stats.writes += ops.len() as u64;
@@ -90,7 +138,7 @@ impl<K: Kernel> Node<K> {
         }
         self.went_live(observed.live);
         self.observed = Some(observed);
-        Enforcing::Applied
+        None
     }
 
     /// Connections of pods that are about to be enforced for the first time. Without them nothing else is missing:

@@ -6,7 +6,7 @@ mod place;
 use std::fs;
 
 use cellwall_api::client::Client;
-use cellwall_api::v1alpha1::NodeStatus;
+use cellwall_api::v1alpha1::{NodeStatus, ObjectReference};
 use cellwall_datapath::Settings;
 use place::{Place, ip};
 
@@ -95,23 +95,25 @@ status: {phase: Running, podIP: 10.9.0.2, podIPs: [{ip: 10.9.0.2}]}
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_whole_and_the_policy_is_named() {
+async fn what_does_not_fit_is_left_out_and_the_policy_is_named() {
     let Some(place) = Place::new() else { return };
     let agent = place.agent(&["--capacity-policy", "64", "--capacity-prefixes", "64"]);
     place.write("policy.yaml", POLICY);
     let before = place.status("a policy in force", |s| s.ready && s.policy_count == 1).await;
     place.write("elsewhere.yaml", &blocks("elsewhere", "matchLabels: {app: nobody}", 250));
     place.write("huge.yaml", &blocks("huge", "", 200));
+    let of_huge = |s: &NodeStatus| {
+        let is_its = |o: &ObjectReference| (o.namespace.as_str(), o.name.as_str()) == ("shop", "huge");
+        s.problems.iter().find(|p| p.object.as_ref().is_some_and(is_its)).map(|p| p.message.clone())
+    };
     let named =
-        |s: &NodeStatus| condition(s, "Enforcing").contains("200 of them by NetworkPolicy shop/huge;");
-    let refused = place.status("refused", named).await;
-    assert!(!refused.ready);
-    assert_eq!(refused.revision, before.revision, "the state before stays");
+        place.status("named", |s| of_huge(s).is_some_and(|m| m.contains("200 of them by this"))).await;
+    assert!(named.ready && named.revision > before.revision, "the rest is enforced: {named:?}");
     fs::remove_file(place.manifests().join("huge.yaml")).expect("it is ours");
-    place.status("ready again", |s| s.ready).await;
+    place.status("nothing is left out", |s| s.ready && of_huge(s).is_none()).await;
 
     // What the message says, done as the help says: by what `cellwall node cleanup` calls.
-    let message = condition(&refused, "Enforcing");
+    let message = of_huge(&named).expect("it was named");
     let setting: Vec<&str> = message.split(' ').skip_while(|word| !word.starts_with("--")).take(2).collect();
     assert_eq!(setting[0], "--capacity-prefixes", "{message}");
     place.write("huge.yaml", &blocks("huge", "", 200));
@@ -119,7 +121,8 @@ async fn what_does_not_fit_is_refused_whole_and_the_policy_is_named() {
     let settings = Settings { bpffs: place.bpffs(), pin_name: place.name.clone(), ..Settings::default() };
     cellwall_datapath::remove(&settings).expect("nobody uses it");
     let agent = place.agent(&[&["--capacity-policy", "64"], &setting[..]].concat());
-    place.status("ready with all of it", |s| s.ready && s.policy_count == 3).await;
+    let is_whole = |s: &NodeStatus| s.ready && s.policy_count == 3 && of_huge(s).is_none();
+    place.status("ready with all of it", is_whole).await;
     agent.stop();
 }
 

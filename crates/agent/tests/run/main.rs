@@ -5,6 +5,7 @@ mod histories;
 mod metrics;
 mod objects;
 mod restart;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,12 +17,11 @@ use cellwall_agent::sources::PATIENCE;
 use cellwall_api::v1alpha1::Condition;
 use cellwall_api::{Publisher, Snapshot};
 use cellwall_policy::model::{Change, Kind, Problem};
-use cellwall_policy::plan::Capacities;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use fake::FakeKernel;
 use objects::{
-    address, ifindex, link, link_gone, listed, node, node_with, now, old_link, pod, policy, policy_key,
+    address, ifindex, link, link_gone, listed, node, now, old_link, pod, policy, policy_key,
 };
 
 /// Long enough for every back-off of a few failures.
@@ -238,36 +238,6 @@ fn the_connections_of_a_running_pod_are_taken_over_once_and_before_it_is_enforce
     }
     next.converge(now());
     assert_eq!(next.kernel().imports, [], "what an earlier agent enforced is adopted");
-}
-
-#[test]
-fn what_does_not_fit_is_named_and_changes_nothing() {
-    let capacities = Capacities { prefixes: 20, ..Capacities::default() };
-    let mut node = node_with(FakeKernel::default(), capacities);
-    listed(&mut node);
-    for input in [pod(1), link(1), policy("small", 80, 3)] {
-        node.take(input, now());
-    }
-    node.converge(now());
-    assert!(node.snapshot(now()).status.ready);
-    let before = node.kernel().tables.clone();
-
-    node.take(policy("huge", 81, 200), now());
-    node.converge(now());
-    let snapshot = node.snapshot(now());
-    let enforcing = condition(&snapshot, "Enforcing");
-    assert_eq!(enforcing.reason, "Refused");
-    assert!(enforcing.message.contains("default/huge"), "{}", enforcing.message);
-    assert!(!snapshot.status.ready);
-    assert_eq!(node.kernel().tables, before);
-    node.kernel().hooks.clear();
-    node.read_back(now());
-    node.converge(now());
-    assert_eq!(node.kernel().hooks.len(), 1, "what is enforced is looked after meanwhile");
-
-    node.take(Input::Change(Change::Gone(policy_key("huge"))), now());
-    node.converge(now());
-    assert!(node.snapshot(now()).status.ready, "and it heals at once, not after the back-off");
 }
 
 #[test]

@@ -44,6 +44,7 @@ impl World {
             name: NAMESPACE.to_owned(),
             labels: labels("kubernetes.io/metadata.name", NAMESPACE),
             audit: false,
+            deleting: false,
         }));
         world
     }

@@ -17,5 +17,6 @@ pub fn namespace(object: &v1::Namespace) -> (Namespace, Vec<Problem>) {
     let name = key.name.clone();
     let mut report = Report::new(key);
     let audit = meta::audit(&object.metadata, &mut report);
-    (Namespace { name, labels, audit }, report.finish())
+    let deleting = object.metadata.deletion_timestamp.is_some();
+    (Namespace { name, labels, audit, deleting }, report.finish())
 }

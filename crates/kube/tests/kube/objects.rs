@@ -231,6 +231,7 @@ fn namespaces() {
                     "kubernetes.io/metadata.name": "shop",
                 },
                 audit: false,
+                deleting: false,
             },
         )
     "#]],
@@ -247,6 +248,7 @@ fn namespaces() {
                         "team": "a",
                     },
                     audit: true,
+                    deleting: false,
                 },
             )
         "#]],
@@ -261,6 +263,7 @@ fn namespaces() {
                         "kubernetes.io/metadata.name": "shop",
                     },
                     audit: false,
+                    deleting: false,
                 },
             )
             bad Namespace shop: metadata.annotations[cellwall.dev/enforcement]: `Audit` is neither `enforce` nor `audit`; policies are enforced

@@ -110,6 +110,17 @@ fn s84_ranges_come_from_the_settings_too_and_nodes_are_known() {
 }
 
 #[test]
+fn s84_the_network_address_of_a_range_is_its_nodes() {
+    let blocks = world().policy("{ingress: [{from: [{ipBlock: {cidr: 10.2.0.0/16}}]}]}");
+    check(&blocks, &["x/a <- 10.2.0.0 TCP 80"], &["x/a <- 10.2.0.77 TCP 80", "x/a <- 10.2.0.255 TCP 80"]);
+    let pods = world().policy("{ingress: [{from: [{namespaceSelector: {}}]}]}");
+    check(&pods, &[], &["x/a <- 10.2.0.0 TCP 80"]);
+    let first = "{metadata: {namespace: y, name: first}, spec: {nodeName: n2, containers: []},
+        status: {phase: Running, podIP: 10.2.0.0}}";
+    check(&pods.pod(first), &["x/a <- 10.2.0.0 TCP 80"], &[]);
+}
+
+#[test]
 fn s84_a_pod_becomes_a_peer_with_its_address() {
     let world = world().policy("{ingress: [{from: [{podSelector: {matchLabels: {pod: new}}}]}]}");
     check(&world, &[], &["x/a <- 10.1.0.8 TCP 80"]);

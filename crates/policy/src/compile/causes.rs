@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::sets::PeerSet;
 use crate::model::ObjectKey;
-use crate::wanted::Wanted;
+use crate::wanted::{ServiceKey, Wanted};
 
 /// How many rows each object asks for.
 pub(crate) type Shares = BTreeMap<ObjectKey, usize>;
@@ -24,8 +24,8 @@ pub struct Causes {
     pub(crate) classes: BTreeMap<u32, Vec<u32>>,
     /// How many ranges of ports each rule names; rules that name none are left out.
     pub(crate) ranges: BTreeMap<u32, usize>,
-    /// Rows of SERVICES4 and SERVICES6 that each Service and pod asks for.
-    pub(crate) services: Shares,
+    /// The Service or pod that asks for each row of SERVICES4 and SERVICES6; of several the first.
+    pub(crate) services: BTreeMap<ServiceKey, ObjectKey>,
 }
 
 impl Causes {
@@ -75,6 +75,16 @@ impl Causes {
                     add(&mut shares, &rule.policy, (rows * ranges).div_ceil(all));
                 }
             }
+        }
+        shares
+    }
+
+    /// Shares in SERVICES4 or SERVICES6.
+    pub(crate) fn services(&self, wanted: &Wanted, v6: bool) -> Shares {
+        let mut shares = Shares::new();
+        let is_row = |key: &ServiceKey| key.address.is_ipv6() == v6 && wanted.services.contains_key(key);
+        for (_, object) in self.services.iter().filter(|(key, _)| is_row(key)) {
+            add(&mut shares, object, 1);
         }
         shares
     }

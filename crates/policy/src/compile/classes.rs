@@ -11,7 +11,7 @@ use super::blocks::{Blocks, Finder};
 use super::intern::Interner;
 use super::place::Owner;
 use super::sets::PeerSet;
-use crate::model::{Cluster, ObjectKey, Phase, Pod};
+use crate::model::{Cluster, Node, ObjectKey, Phase, Pod};
 use crate::prefix::Prefixes;
 
 /// Classes by content.
@@ -90,8 +90,8 @@ impl<'a> Classes<'a> {
         for node in cluster.nodes.values() {
             let by_labels: Vec<u32> =
                 sets.iter().filter(|(_, set)| set.has_node(node)).map(|(id, _)| *id).collect();
-            for address in &node.addresses {
-                addresses.insert(*address, self.of_node(union(&by_labels, blocks.sets(*address))));
+            for address in node.addresses.iter().copied().chain(overlay_addresses(node)) {
+                addresses.insert(address, self.of_node(union(&by_labels, blocks.sets(address))));
             }
         }
         for (address, owner) in owners {
@@ -117,6 +117,14 @@ fn pod_ranges(cluster: &Cluster) -> impl Iterator<Item = IpNet> + '_ {
     let of_nodes = cluster.nodes.values().filter(|_| !crate::planted("pod-range-is-the-world"));
     let of_nodes = of_nodes.flat_map(|node| &node.pod_cidrs);
     of_nodes.chain(&cluster.pod_cidrs).map(IpNet::trunc)
+}
+
+/// The network addresses of the node's pod ranges: overlays give them to the node itself (flannel's `flannel.1`, from which
+/// its processes reach pods elsewhere), and no pod has them; where one does, it is that pod's.
+fn overlay_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
+    let with_hosts = |range: &&IpNet| range.max_prefix_len() - range.prefix_len() >= 2;
+    let is_known = !crate::planted("overlay-addresses-are-pods");
+    node.pod_cidrs.iter().filter(with_hosts).map(IpNet::network).filter(move |_| is_known)
 }
 
 fn sets_of(cluster: &Cluster, pod: &Pod, address: IpAddr, sets: &BTreeMap<u32, PeerSet>) -> Vec<u32> {

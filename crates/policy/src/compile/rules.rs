@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::intern::Interner;
-use super::sets::{PeerSet, Resolved, matches_namespace};
+use super::sets::{PeerSet, Resolved};
 use crate::flow::{Direction, Protocol};
 use crate::model::{Action, Cluster, Peer, Pod, Policy, Port, PortRange, Rule, RuleRef, Tier};
 
@@ -58,14 +58,8 @@ pub(crate) fn port_names(cluster: &Cluster) -> PortNames<'_> {
 
 /// The policies that select a pod, in the order in which they are asked: tier, priority, then name (C1, C2, C3).
 pub(crate) fn selecting<'a>(cluster: &'a Cluster, pod: &Pod) -> Vec<&'a Policy> {
-    let mut policies: Vec<&Policy> = cluster
-        .policies
-        .values()
-        .filter(|policy| {
-            policy.subject.pods.matches(&pod.labels)
-                && matches_namespace(cluster, &policy.subject.namespaces, &pod.namespace)
-        })
-        .collect();
+    let mut policies: Vec<&Policy> =
+        cluster.policies.values().filter(|policy| cluster.selects(policy, pod)).collect();
     policies.sort_by(|a, b| (a.tier, a.priority, &a.key).cmp(&(b.tier, b.priority, &b.key)));
     policies
 }

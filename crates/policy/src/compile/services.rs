@@ -24,6 +24,7 @@ use cellwall_abi::{
     SERVICE_TUNNEL, ServiceBackend, ServiceRecord, V4, V6, is_tunnel_port,
 };
 
+use super::left_out::LeftOut;
 use crate::flow::Protocol;
 use crate::model::{
     BackendPort, Cluster, EndpointSlice, ObjectKey, Phase, Pod, Problem, Service, ServicePort,
@@ -38,13 +39,13 @@ type Backend = (IpAddr, u16);
 pub(crate) struct Services {
     pub(crate) records: BTreeMap<ServiceKey, ServiceRecord>,
     pub(crate) problems: Vec<Problem>,
-    /// Rows that each Service and pod asks for.
-    pub(crate) cost: BTreeMap<ObjectKey, usize>,
+    /// Who asks for each row that can be left out.
+    pub(crate) claimants: BTreeMap<ServiceKey, ObjectKey>,
 }
 
 /// What is translated at one address and port; `class` is what policies tell of an address.
-pub(crate) fn services(cluster: &Cluster, class: impl Fn(IpAddr) -> u32) -> Services {
-    let mut claims = Claims { cluster, listed: BTreeMap::new(), cost: BTreeMap::new() };
+pub(crate) fn services(cluster: &Cluster, left_out: &LeftOut, class: impl Fn(IpAddr) -> u32) -> Services {
+    let mut claims = Claims { cluster, left_out, listed: BTreeMap::new(), without: BTreeSet::new() };
     let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in cluster.slices.values().filter(|slice| !slice.service.is_empty()) {
         slices.entry((&slice.namespace, &slice.service)).or_default().push(slice);
@@ -64,7 +65,7 @@ pub(crate) fn services(cluster: &Cluster, class: impl Fn(IpAddr) -> u32) -> Serv
         claims.host_ports(pod);
     }
 
-    let mut services = Services { cost: claims.cost, ..Services::default() };
+    let mut services = Services::default();
     let mut too_many: BTreeSet<&ObjectKey> = BTreeSet::new();
     let mut tunnelled: BTreeSet<&ObjectKey> = BTreeSet::new();
     // The same addresses from which `verdict` keeps tunnels away.
@@ -74,17 +75,23 @@ pub(crate) fn services(cluster: &Cluster, class: impl Fn(IpAddr) -> u32) -> Serv
     };
     for (key, Claim { object, listed, tunnels }) in &claims.listed {
         let mut record = record(&distinct(listed, &class));
+        if claims.without.contains(key) {
+            record.flags |= SERVICE_TOO_MANY;
+        }
         if let Some(address) = tunnels.iter().find(|address| ends_tunnels(address)) {
             record.flags |= SERVICE_TUNNEL;
             if tunnelled.insert(object) && !crate::planted("nobody-hears-of-tunnels") {
                 services.problems.push(tunnel_problem(object, key, *address));
             }
         }
-        let is_told = !crate::planted("nobody-hears-of-too-many");
+        let is_told = !crate::planted("nobody-hears-of-too-many") && !claims.without.contains(key);
         if record.flags & SERVICE_TOO_MANY != 0 && too_many.insert(object) && is_told {
             services.problems.push(too_many_problem(object, key));
         }
         services.records.insert(*key, record);
+        if !left_out.contains_key(object) {
+            services.claimants.insert(*key, object.clone());
+        }
     }
     services
 }
@@ -115,23 +122,32 @@ struct Claim {
 
 struct Claims<'a> {
     cluster: &'a Cluster,
+    left_out: &'a LeftOut,
     listed: BTreeMap<ServiceKey, Claim>,
-    cost: BTreeMap<ObjectKey, usize>,
+    /// Keys of which something is left out: what another object says of them is not all.
+    without: BTreeSet<ServiceKey>,
 }
 
 impl Claims<'_> {
     /// What `object` says of a key: whom its source is judged on, of all the backends.
     fn add(&mut self, object: ObjectKey, key: ServiceKey, listed: Vec<Backend>, backends: &[Backend]) {
-        *self.cost.entry(object.clone()).or_default() += 1;
+        let tunnels =
+            backends.iter().filter(|(_, port)| key.protocol == Protocol::UDP.0 && is_tunnel_port(*port));
+        let tunnels: Vec<IpAddr> = tunnels.map(|(address, _)| *address).collect();
+        if self.left_out.contains_key(&object) {
+            self.without.insert(key);
+            // Tunnels are kept from pods that nothing isolates, too.
+            if tunnels.is_empty() {
+                return;
+            }
+        }
         let new = || Claim { object, listed: BTreeSet::new(), tunnels: BTreeSet::new() };
         let claim = self.listed.entry(key).or_insert_with(new);
         if crate::planted("the-last-claim-wins") {
             claim.listed.clear();
         }
         claim.listed.extend(listed);
-        let tunnels =
-            backends.iter().filter(|(_, port)| key.protocol == Protocol::UDP.0 && is_tunnel_port(*port));
-        claim.tunnels.extend(tunnels.map(|(address, _)| *address));
+        claim.tunnels.extend(tunnels);
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
@@ -165,7 +181,10 @@ impl Claims<'_> {
             }
             let is_answered_here = own && !crate::planted("own-addresses-wait-as-others");
             let is_listed = |(backend, _): &Backend| is_answered_here || self.ends_here(*backend);
-            let listed: Vec<Backend> = of_family.iter().copied().filter(is_listed).collect();
+            // A gate of kube-proxy's (AllowServiceExternalIPs) may be off: then whoever is at the node's port is reached.
+            let is_itself = own && anybodys && !crate::planted("own-external-addresses-are-always-served");
+            let itself = is_itself.then_some((address, port.number));
+            let listed = of_family.iter().copied().filter(is_listed).chain(itself).collect();
             self.add(service.key(), key(address, port.number, port.protocol.0), listed, &of_family);
         }
         let is_served = !service.other_proxy || crate::planted("other-proxies-serve-node-ports");

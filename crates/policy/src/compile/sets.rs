@@ -64,7 +64,7 @@ impl PeerSet {
                     let is_unknown = !cluster.namespaces.contains_key(&pod.namespace);
                     pods.matches(&pod.labels)
                         && ((self.unknown_too && is_unknown)
-                            || matches_namespace(cluster, namespaces, &pod.namespace))
+                            || cluster.has_namespace(namespaces, &pod.namespace))
                 }
                 Peer::Block(block) => self.port.is_some() && has_address(block, address),
                 Peer::Nodes(_) | Peer::Unknown => false,
@@ -84,14 +84,4 @@ impl PeerSet {
 /// True when an address is in a block and in none of its exceptions.
 fn has_address(block: &Block, address: IpAddr) -> bool {
     block.cidr.contains(&address) && !block.except.iter().any(|except| except.contains(&address))
-}
-
-/// True when the namespace of this name matches. One that is not known matches no labels.
-pub(crate) fn matches_namespace(cluster: &Cluster, namespaces: &NamespaceMatch, name: &str) -> bool {
-    match namespaces {
-        NamespaceMatch::Named(named) => named == name,
-        NamespaceMatch::Labels(selector) => {
-            cluster.namespace_labels(name).is_some_and(|labels| selector.matches(labels))
-        }
-    }
 }

@@ -8,7 +8,10 @@ use core::net::IpAddr;
 use cellwall_abi::Mac;
 use ipnet::IpNet;
 
-use super::{Change, EndpointSlice, Kind, Link, Namespace, Node, ObjectKey, Pod, Policy, Problem, Service};
+use super::{
+    Change, EndpointSlice, Kind, Link, Namespace, NamespaceMatch, Node, ObjectKey, Pod, Policy, Problem,
+    Service,
+};
 
 /// Settings and state of the cluster as this node knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,7 +207,11 @@ impl Cluster {
             Kind::Service => touched.services |= self.services.remove(key).is_some(),
             Kind::EndpointSlice => touched.services |= self.slices.remove(key).is_some(),
             Kind::NetworkPolicy | Kind::ClusterNetworkPolicy => {
-                touched.policies |= self.policies.remove(key).is_some();
+                if let Some(policy) = self.policies.get(key).cloned() {
+                    self.close_departed(&policy);
+                    self.policies.remove(key);
+                    touched.policies = true;
+                }
             }
         }
     }
@@ -224,7 +231,9 @@ impl Cluster {
             return Link { addresses, ..link };
         };
         let is_here = |pod: &Pod| pod.node == self.node_name && pod.has_own_addresses() && is_at(pod, known);
-        if !self.departed.contains_key(&link.ifindex) && !self.pods.values().any(is_here) {
+        let is_left = self.left.get(&link.ifindex).is_some_and(|left| !left.addresses.is_empty());
+        let is_departed = self.departed.contains_key(&link.ifindex) || is_left;
+        if !is_departed && !self.pods.values().any(is_here) {
             return link;
         }
         let mac = if known.mac == Mac::UNKNOWN { link.mac } else { known.mac };
@@ -239,6 +248,32 @@ impl Cluster {
         let at: Vec<u32> =
             self.links.values().filter(|link| is_at(pod, link)).map(|link| link.ifindex).collect();
         self.departed.extend(at.into_iter().map(|ifindex| (ifindex, pod.clone())));
+    }
+
+    /// A namespace takes its policies with it, in any order (KEP-5080), and a pod of it that was deleted by force may run
+    /// on: its interface is closed as if nobody knew who was there.
+    fn close_departed(&mut self, policy: &Policy) {
+        let goes = |pod: &Pod| self.namespaces.get(&pod.namespace).is_none_or(|n| n.deleting);
+        let is_its = |pod: &Pod| self.selects(policy, pod) && goes(pod) && !self.is_audited(Some(pod));
+        let closed: Vec<(u32, [bool; 2])> = self
+            .departed
+            .iter()
+            .filter(|(_, pod)| is_its(pod) && !crate::planted("policies-go-with-their-namespace"))
+            .map(|(ifindex, pod)| (*ifindex, self.isolated(pod)))
+            .collect();
+        for (ifindex, isolated) in closed {
+            self.departed.remove(&ifindex);
+            if let Some(Link { addresses, mac, .. }) = self.links.get(&ifindex).cloned() {
+                self.left.insert(ifindex, Left { addresses, mac, isolated });
+            }
+        }
+    }
+
+    /// Per direction: some policy isolates the pod or has rules for it.
+    fn isolated(&self, pod: &Pod) -> [bool; 2] {
+        let policies: Vec<&Policy> =
+            self.policies.values().filter(|policy| self.selects(policy, pod)).collect();
+        [0, 1].map(|d| policies.iter().any(|policy| policy.isolates[d] || !policy.rules[d].is_empty()))
     }
 
     fn keep_only(&mut self, kind: Kind, present: Vec<ObjectKey>, touched: &mut Touched) {
@@ -265,6 +300,32 @@ impl Cluster {
                 self.policies.keys().filter(|k| k.kind == kind).cloned().collect()
             }
         }
+    }
+
+    /// True when a policy is about a pod.
+    pub(crate) fn selects(&self, policy: &Policy, pod: &Pod) -> bool {
+        policy.subject.pods.matches(&pod.labels)
+            && self.has_namespace(&policy.subject.namespaces, &pod.namespace)
+    }
+
+    /// True when the namespace of this name matches. One that is not known matches no labels.
+    pub(crate) fn has_namespace(&self, namespaces: &NamespaceMatch, name: &str) -> bool {
+        match namespaces {
+            NamespaceMatch::Named(named) => named == name,
+            NamespaceMatch::Labels(selector) => {
+                self.namespace_labels(name).is_some_and(|labels| selector.matches(labels))
+            }
+        }
+    }
+
+    /// True when what policies decide about a pod is counted and not done; `None` is a pod that nobody knows.
+    pub(crate) fn is_audited(&self, pod: Option<&Pod>) -> bool {
+        let by_namespace = |pod: &Pod| self.namespaces.get(&pod.namespace).is_some_and(|n| n.audit);
+        let by_pod = |pod: &Pod| {
+            pod.audit
+                || crate::planted("audit-of-one-is-of-all") && self.pods.values().any(|other| other.audit)
+        };
+        self.audit_all || pod.is_some_and(|pod| by_pod(pod) || by_namespace(pod))
     }
 
     /// The namespace's labels; an unknown namespace has none.

@@ -14,4 +14,6 @@ pub struct Namespace {
     pub labels: Labels,
     /// `cellwall.dev/enforcement: audit` on the namespace: all its pods are audited.
     pub audit: bool,
+    /// `metadata.deletionTimestamp` is set: what is in it is being deleted, in any order.
+    pub deleting: bool,
 }

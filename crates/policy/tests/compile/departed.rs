@@ -1,9 +1,9 @@
 //! A pod whose object is gone while its interface is there: what was deleted by force may run on (S83).
 
 use cellwall_policy::compile::{Compiled, Compiler};
-use cellwall_policy::model::{Change, Cluster, Kind, ObjectKey, Phase, Pod, Touched};
+use cellwall_policy::model::{Change, Cluster, Kind, Namespace, ObjectKey, Phase, Pod, Touched};
 
-use crate::world::{NAMESPACE, cluster, link, pod, policy, tell};
+use crate::world::{NAMESPACE, cluster, link, namespace, pod, policy, tell};
 
 /// Of the only pod's interface.
 const IFINDEX: u32 = 1;
@@ -80,6 +80,31 @@ fn it_does_not_get_away_by_other_addresses() {
     tell(&mut cluster, Change::LinkGone(IFINDEX));
     tell(&mut cluster, Change::Link(link(0, &pod("other", 8))));
     assert_eq!(isolated(&cluster), OPEN, "another interface");
+}
+
+/// What is in a namespace goes with it, in any order; the pod may run on (KEP-5080).
+#[test]
+fn it_keeps_what_isolated_it_when_its_namespace_goes() {
+    let deleting = Namespace { deleting: true, ..namespace(NAMESPACE, false) };
+    let deny = || Change::Gone(ObjectKey::namespaced(Kind::NetworkPolicy, NAMESPACE, "closed"));
+    let gone_namespace = Change::Gone(ObjectKey::cluster(Kind::Namespace, NAMESPACE));
+    for before in [Change::Namespace(deleting.clone()), gone_namespace] {
+        let mut cluster = placed();
+        tell(&mut cluster, before);
+        tell(&mut cluster, Change::Gone(gone().key()));
+        tell(&mut cluster, deny());
+        assert_eq!(isolated(&cluster), ISOLATED);
+        tell(&mut cluster, Change::Link(link(0, &pod("other", 8))));
+        assert_eq!(isolated(&cluster), ISOLATED, "nor does it get away by other addresses");
+        tell(&mut cluster, Change::LinkGone(IFINDEX));
+        tell(&mut cluster, Change::Link(link(0, &gone())));
+        assert_eq!(isolated(&cluster), OPEN, "another interface");
+    }
+    let mut cluster = placed();
+    tell(&mut cluster, Change::Namespace(Namespace { deleting: true, ..namespace(NAMESPACE, true) }));
+    tell(&mut cluster, Change::Gone(gone().key()));
+    tell(&mut cluster, deny());
+    assert_eq!(isolated(&cluster), OPEN, "what is audited is not cut later either");
 }
 
 /// Policies go on to change for it, and a completed pod has nothing left that could send.

@@ -3,6 +3,8 @@
 mod audit;
 mod departed;
 mod identity;
+mod left_out;
+mod overlay;
 mod own_node;
 mod refusals;
 mod world;

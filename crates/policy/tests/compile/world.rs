@@ -26,7 +26,7 @@ pub(crate) fn tell(cluster: &mut Cluster, change: Change) {
 }
 
 pub(crate) fn namespace(name: &str, audit: bool) -> Namespace {
-    Namespace { name: name.to_owned(), labels: Labels::new(), audit }
+    Namespace { name: name.to_owned(), labels: Labels::new(), audit, deleting: false }
 }
 
 /// The pod with the `index`th address and the label `app: <name>`.

@@ -63,8 +63,8 @@ fn imply_namespaces(known: &mut Known) {
         known.keys().filter(|key| !key.namespace.is_empty()).map(|key| key.namespace.clone()).collect();
     for name in named {
         let labels = [(NAME_LABEL.to_owned(), name.clone())].into();
-        known
-            .entry(ObjectKey::cluster(Kind::Namespace, &name))
-            .or_insert_with(|| vec![Change::Namespace(Namespace { name, labels, audit: false })]);
+        known.entry(ObjectKey::cluster(Kind::Namespace, &name)).or_insert_with(|| {
+            vec![Change::Namespace(Namespace { name, labels, audit: false, deleting: false })]
+        });
     }
 }

@@ -1,15 +1,15 @@
 //! The maps, and how the decision sees them. Names, keys and values are those of `cellwall_abi::tables`.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use cellwall_abi::{
-    ACTION_ALLOW, Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6,
-    ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live,
+    Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config,
+    Conn, Direction, EndpointRecord, Family, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live,
     PolicyEntry, PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord,
-    TICK_SHIFT, V4, V6, record_index, tables as t,
+    Share, TICK_SHIFT, V4, V6, record_index, tables as t,
 };
 use cellwall_verdict::Tables;
 
@@ -23,6 +23,8 @@ static ENDPOINTS: HashMap<u32, u32> = HashMap::with_max_entries(t::ENDPOINTS.cap
 static RECORDS: Array<EndpointRecord> = Array::with_max_entries(t::RECORDS.capacity, 0);
 #[map]
 static BUCKETS: Array<Bucket> = Array::with_max_entries(t::BUCKETS.capacity, 0);
+#[map]
+static SHARES: Array<Share> = Array::with_max_entries(t::SHARES.capacity, 0);
 // Not preallocated: clusters are small more often than the capacity is used, and memory is charged to the agent.
 #[map]
 static ADDRESSES4: HashMap<Be32, u32> = HashMap::with_max_entries(t::ADDRESSES4.capacity, BPF_F_NO_PREALLOC);
@@ -78,23 +80,34 @@ fn now() -> u32 {
     (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
 }
 
-/// Spends one token of the pod in `slot` on `add`; false when it has none left in this tick, or nothing was added and the
-/// token is there still. Two CPUs may spend the same one: the bound is a bound on what a flood can take, not an exact
+/// The bucket of the pod in `slot`. Two CPUs may spend what is there once: a bound on what a flood can take is no exact
 /// count.
 #[inline(always)]
-fn spend_token(slot: u32, now: u32, add: impl FnOnce() -> bool) -> bool {
-    let Some(bucket) = BUCKETS.get_ptr_mut(slot) else { return false };
-    // SAFETY: the pointer is to a live array element; races are benign, see above.
-    unsafe {
-        if (*bucket).refilled != now {
-            (*bucket).refilled = now;
-            (*bucket).tokens = Bucket::PER_TICK;
-        }
-        if (*bucket).tokens == 0 || !add() {
-            return false;
-        }
-        (*bucket).tokens = (*bucket).tokens.saturating_sub(1);
+fn bucket(slot: u32) -> Option<&'static mut Bucket> {
+    // SAFETY: a live array element of plain numbers; races are benign, see above.
+    BUCKETS.get_ptr_mut(slot).map(|bucket| unsafe { &mut *bucket })
+}
+
+/// Spends one of `left` on `add`; false when there is none, or nothing was added and it is there still.
+#[inline(always)]
+fn spend(left: &mut u32, add: impl FnOnce() -> bool) -> bool {
+    if *left == 0 || !add() {
+        return false;
     }
+    *left = left.saturating_sub(1);
+    true
+}
+
+/// Adds a row to FLOWS if the pod in `slot` has room for it there.
+#[inline(always)]
+fn take_room(slot: u32, is_v6: bool, add: impl FnOnce() -> bool) -> bool {
+    let Some(share) = SHARES.get_ptr_mut(slot) else { return false };
+    // SAFETY: as for [`bucket`]; what a race or the agent loses is counted at the next sweep.
+    let taken = unsafe { &mut (*share).taken[usize::from(is_v6)] };
+    if *taken == u32::MAX || !add() {
+        return false;
+    }
+    *taken = taken.saturating_add(1);
     true
 }
 
@@ -181,13 +194,31 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn insert_flow(&self, key: &$flow_key, conn: &Conn) -> bool {
-                $flows.insert(key, conn, 0).is_ok()
+            fn insert_flow(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
+                let is_v6 = <$family as Family>::V6;
+                if !take_room(slot, is_v6, || $flows.insert(key, conn, 0).is_ok()) {
+                    return false;
+                }
+                if let Some(bucket) = bucket(slot) {
+                    bucket.left(conn);
+                }
+                true
             }
 
             #[inline(always)]
             fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
-                spend_token(slot, conn.created, || $pending.insert(key, conn, u64::from(BPF_NOEXIST)).is_ok())
+                let Some(bucket) = bucket(slot) else { return false };
+                bucket.refill(conn.created);
+                spend(bucket.of_opener(conn.flags), || {
+                    $pending.insert(key, conn, u64::from(BPF_NOEXIST)).is_ok()
+                })
+            }
+
+            #[inline(always)]
+            fn answered(&self, conn: &Conn, slot: u32) {
+                if let Some(bucket) = bucket(slot) {
+                    bucket.answered(conn);
+                }
             }
 
             #[inline(always)]
@@ -208,10 +239,11 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment) {
-                let is_allowed = fragment.action == ACTION_ALLOW;
-                let flags = if is_allowed { BPF_ANY } else { BPF_NOEXIST };
-                let _ = $fragments.insert(key, fragment, u64::from(flags));
+            fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment, at: (u32, Direction)) {
+                let (slot, direction) = at;
+                let Some(bucket) = bucket(slot) else { return };
+                bucket.refill(fragment.seen);
+                spend(bucket.of_fragment(direction), || $fragments.insert(key, fragment, 0).is_ok());
             }
 
             #[inline(always)]

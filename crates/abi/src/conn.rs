@@ -86,6 +86,8 @@ pub const CONN_FIN_OPENER: u8 = 4;
 pub const CONN_FIN_REPLIER: u8 = 8;
 /// `state`: both FINs or a RST; `seen` no longer moves and the entry ends by itself.
 pub const CONN_CLOSING: u8 = 16;
+/// `state`: of a deferred connection, that its Service had a backend which no later hook sees.
+pub const CONN_LISTED: u8 = 32;
 
 /// `flags`: the pod opened it, so its egress policy decides; else its ingress policy.
 pub const CONN_OPENED_BY_POD: u8 = 1;

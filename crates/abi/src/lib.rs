@@ -35,10 +35,10 @@ pub use class::{CLASS_NODE, CLASS_UNKNOWN_POD, CLASS_WORLD, ClassPair, FIRST_FRE
 pub use config::{CONFIG_STRICT, Config};
 pub use conn::{
     CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
-    CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, CONN_STAMPED,
-    Conn, FlowKey4, FlowKey6,
+    CONN_FIN_REPLIER, CONN_LISTED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF,
+    CONN_STAMPED, Conn, FlowKey4, FlowKey6,
 };
-pub use endpoint::{Bucket, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, record_index};
+pub use endpoint::{Bucket, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, EndpointRecord, Share, record_index};
 pub use event::{EVENT_AUDIT, EVENT_V6, Event};
 pub use family::{Family, V4, V6};
 pub use fragment::{Fragment, FragmentKey4, FragmentKey6};
@@ -56,7 +56,7 @@ pub use service::{
 };
 
 /// Version of every layout in this crate; part of the pin path.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Direction of a packet as the pod sees it. Used as an index: 0 into the pod, 1 out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -31,6 +31,8 @@ tables! {
     RECORDS = 2 * ENDPOINTS.capacity;
     /// Slot of an endpoint → [`crate::Bucket`]. Array, written by the programs.
     BUCKETS = ENDPOINTS.capacity;
+    /// Slot of an endpoint → [`crate::Share`]. Array, written by the agent and by the programs.
+    SHARES = ENDPOINTS.capacity;
     /// IPv4 address → slot in CLASSES (`u32`). Hash, rows inserted and deleted only.
     ADDRESSES4 = 131_072;
     /// IPv6 address → slot in CLASSES (`u32`). Hash, rows inserted and deleted only.

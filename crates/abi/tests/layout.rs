@@ -8,7 +8,7 @@ use cellwall_abi::{
     ABI_VERSION, Bucket, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config, Conn, Counter, EndpointRecord,
     Event, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, INLINE_INTERVALS, Interval, Live,
     PolicyEntry, PolicyKey, PortKey, PortValue, Reason, ServiceBackend, ServiceKey4, ServiceKey6,
-    ServiceRecord, TICK_SHIFT, tables,
+    ServiceRecord, Share, TICK_SHIFT, tables,
 };
 use expect_test::expect_file;
 
@@ -28,7 +28,8 @@ fn the_layout_is_what_is_written_down() {
         ClassPair {}
         Config { secret, flags, abi_version, mark, pad }
         EndpointRecord { since, flags, midflow_until, image, address4, address6, mac, pad, ifindex, default }
-        Bucket { tokens, refilled }
+        Bucket { refilled, unanswered, answers, fragments }
+        Share { taken }
         PolicyKey { image, class }
         PolicyEntry { intervals, rest_rule, list, count, rest_action, some, pad }
         Interval { low, high, rule, protocol, action, pad }
@@ -42,7 +43,7 @@ fn the_layout_is_what_is_written_down() {
         Chosen { revision, rule, pad }
         FragmentKey4 { ifindex, source, destination, id, protocol, direction, stage, pad }
         FragmentKey6 { ifindex, source, destination, id, protocol, direction, stage, pad }
-        Fragment { revision, rule, seen, action, pad }
+        Fragment { revision, rule, seen }
         ServiceKey4 { address, port, protocol, pad }
         ServiceKey6 { address, port, protocol, pad }
         ServiceBackend { address, port, pad }

@@ -7,7 +7,7 @@ use std::mem::size_of;
 use cellwall_abi::{
     Addr6, Be32, Bucket, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, EndpointRecord, FlowKey4, FlowKey6,
     Fragment, FragmentKey4, FragmentKey6, PolicyEntry, PolicyKey, PortKey, PortValue, ServiceKey4,
-    ServiceKey6, ServiceRecord, tables,
+    ServiceKey6, ServiceRecord, Share, tables,
 };
 
 const MEMORY: &str = include_str!("../../../deploy/helm/cellwall/memory.yaml");
@@ -59,7 +59,7 @@ fn rows() -> [(&'static str, u32, Vec<Row>); 8] {
         (
             "endpoints",
             tables::ENDPOINTS.capacity,
-            vec![ready::<u32, u32>(), array::<EndpointRecord>(2), array::<Bucket>(1)],
+            vec![ready::<u32, u32>(), array::<EndpointRecord>(2), array::<Bucket>(1), array::<Share>(1)],
         ),
         (
             "addresses",

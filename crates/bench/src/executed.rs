@@ -86,6 +86,7 @@ impl Machine {
             ENDPOINTS hash<u32, u32> key 4;
             RECORDS array<EndpointRecord> key 4;
             BUCKETS array<cellwall_abi::Bucket> key 4;
+            SHARES array<cellwall_abi::Share> key 4;
             ADDRESSES4 hash<Be32, u32> key 4;
             ADDRESSES6 hash<Addr6, u32> key 16;
             CLASSES array<ClassPair> key 4;

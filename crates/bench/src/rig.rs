@@ -158,8 +158,7 @@ impl Rig {
     /// As if the pod had added no connection for a while.
     pub(crate) fn refill(&mut self, target: Target) -> Result<()> {
         let slot = self.world.slot(target.ifindex())?;
-        let bucket: [u8; size_of::<Bucket>()] =
-            zerocopy::transmute!(Bucket { tokens: Bucket::PER_TICK, refilled: now_tick() });
+        let bucket: [u8; size_of::<Bucket>()] = zerocopy::transmute!(Bucket::full(now_tick()));
         Ok(self.buckets.set(slot, bucket, 0)?)
     }
 

@@ -3,17 +3,19 @@
 use core::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 
-use cellwall_abi::{ACTION_ALLOW, Bucket, Chosen, Conn, Family, Fragment};
+use cellwall_abi::{Bucket, Chosen, Conn, Direction, Family, Fragment};
 
-/// Connections and fragments of one family. Unanswered connections are bounded per slot as in the kernel; the
-/// tables themselves have no bound.
+/// Connections and fragments of one family. What a pod may add is bounded as in the kernel, in each family by itself;
+/// the tables have no bound.
 #[derive(Clone, Debug)]
 pub struct Connections<F: Family> {
     flows: Rows<F::FlowKey>,
     pending: Rows<F::FlowKey>,
     fragments: RefCell<BTreeMap<F::FragmentKey, Fragment>>,
     chosen: RefCell<BTreeMap<F::ChosenKey, Chosen>>,
-    tokens: RefCell<BTreeMap<u32, u32>>,
+    buckets: RefCell<BTreeMap<u32, Bucket>>,
+    /// Rows that a pod may still add to FLOWS, by its slot; of others there is no end.
+    pub shares: RefCell<BTreeMap<u32, u32>>,
     /// FLOWS takes nothing more.
     pub full: Cell<bool>,
 }
@@ -25,7 +27,8 @@ impl<F: Family> Default for Connections<F> {
             pending: Rows::default(),
             fragments: RefCell::default(),
             chosen: RefCell::default(),
-            tokens: RefCell::default(),
+            buckets: RefCell::default(),
+            shares: RefCell::default(),
             full: Cell::new(false),
         }
     }
@@ -40,23 +43,36 @@ impl<F: Family> Connections<F> {
         self.pending.get(key)
     }
 
-    pub(crate) fn insert_flow(&self, key: &F::FlowKey, conn: &Conn) -> bool {
+    pub(crate) fn insert_flow(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool {
         if self.full.get() {
             return false;
         }
+        if let Some(left) = self.shares.borrow_mut().get_mut(&slot) {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
+        }
         self.flows.put(*key, *conn);
+        self.buckets.borrow_mut().entry(slot).or_default().left(conn);
         true
     }
 
     pub(crate) fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool {
-        let mut tokens = self.tokens.borrow_mut();
-        let left = tokens.entry(slot).or_insert(Bucket::PER_TICK);
+        let mut buckets = self.buckets.borrow_mut();
+        let bucket = buckets.entry(slot).or_default();
+        bucket.refill(conn.created);
+        let left = bucket.of_opener(conn.flags);
         if *left == 0 || self.pending.get(key).is_some() {
             return false;
         }
         *left -= 1;
         self.pending.put(*key, *conn);
         true
+    }
+
+    pub(crate) fn answered(&self, conn: &Conn, slot: u32) {
+        self.buckets.borrow_mut().entry(slot).or_default().answered(conn);
     }
 
     pub(crate) fn remove_flow(&self, key: &F::FlowKey) {
@@ -71,11 +87,21 @@ impl<F: Family> Connections<F> {
         self.fragments.borrow().get(key).copied()
     }
 
-    pub(crate) fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment) {
-        let mut fragments = self.fragments.borrow_mut();
-        if fragment.action == ACTION_ALLOW || !fragments.contains_key(key) {
-            fragments.insert(*key, *fragment);
+    pub(crate) fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment, at: (u32, Direction)) {
+        let (slot, direction) = at;
+        let mut buckets = self.buckets.borrow_mut();
+        let bucket = buckets.entry(slot).or_default();
+        bucket.refill(fragment.seen);
+        let left = bucket.of_fragment(direction);
+        if *left != 0 {
+            *left -= 1;
+            self.fragments.borrow_mut().insert(*key, *fragment);
         }
+    }
+
+    /// How many first fragments are remembered.
+    pub fn first_fragments(&self) -> usize {
+        self.fragments.borrow().len()
     }
 
     pub(crate) fn chosen(&self, key: &F::ChosenKey) -> Option<Chosen> {
@@ -107,11 +133,6 @@ impl<F: Family> Connections<F> {
             self.flows.remove(&key);
             self.pending.remove(&key);
         }
-    }
-
-    /// Starts a new tick: every pod has all its tokens again.
-    pub fn refill(&self) {
-        self.tokens.borrow_mut().clear();
     }
 }
 

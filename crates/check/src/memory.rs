@@ -7,9 +7,10 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cellwall_abi::{
-    Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, EndpointRecord,
-    FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, Mac, PolicyEntry, PolicyKey, PortKey,
-    PortValue, SERVICE_BACKENDS, SERVICE_TRANSLATED, ServiceBackend, ServiceRecord, V4, V6,
+    Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, Direction,
+    EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, Mac, PolicyEntry,
+    PolicyKey, PortKey, PortValue, SERVICE_BACKENDS, SERVICE_TRANSLATED, ServiceBackend, ServiceRecord, V4,
+    V6,
 };
 use cellwall_policy::wanted::{Observed, ServiceKey};
 use cellwall_verdict::Tables;
@@ -222,12 +223,16 @@ macro_rules! tables {
                 self.$connections.pending(key)
             }
 
-            fn insert_flow(&self, key: &$flow_key, conn: &Conn) -> bool {
-                self.$connections.insert_flow(key, conn)
+            fn insert_flow(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
+                self.$connections.insert_flow(key, conn, slot)
             }
 
             fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
                 self.$connections.insert_pending(key, conn, slot)
+            }
+
+            fn answered(&self, conn: &Conn, slot: u32) {
+                self.$connections.answered(conn, slot);
             }
 
             fn remove_flow(&self, key: &$flow_key) {
@@ -242,8 +247,8 @@ macro_rules! tables {
                 self.$connections.fragment(key)
             }
 
-            fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment) {
-                self.$connections.insert_fragment(key, fragment);
+            fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment, at: (u32, Direction)) {
+                self.$connections.insert_fragment(key, fragment, at);
             }
 
             fn chosen(&self, key: &$chosen_key) -> Option<Chosen> {

@@ -18,7 +18,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
-use cellwall_abi::{CONN_ESTABLISHED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_REPLIED, Conn, RULE_NONE};
+use cellwall_abi::{
+    CONN_DEFERRED, CONN_ESTABLISHED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_REPLIED, Conn, RULE_NONE,
+};
 
 use crate::error::{ImportError, TableError};
 use crate::netlink::{Body, Requests};
@@ -103,7 +105,8 @@ fn conn(flow: &Flow, now: u32) -> Conn {
         rule: RULE_NONE,
         state: CONN_REPLIED | CONN_ESTABLISHED,
         flags: if flow.opened_by_pod { CONN_OPENED_BY_POD } else { 0 }
-            | if flow.protocol == TCP { CONN_MIDFLOW } else { 0 },
+            | if flow.protocol == TCP { CONN_MIDFLOW } else { 0 }
+            | if flow.is_translated { CONN_DEFERRED } else { 0 },
         ..Conn::default()
     }
 }
@@ -118,6 +121,7 @@ mod tests {
             key: Key::V4(cellwall_abi::FlowKey4::default()),
             protocol,
             opened_by_pod,
+            is_translated: false,
         };
         let midflow = conn(&flow(true, TCP), 7);
         assert_eq!((midflow.revision, midflow.seen, midflow.created), (0, 7, 7));
@@ -125,5 +129,7 @@ mod tests {
         assert_eq!(midflow.state, CONN_REPLIED | CONN_ESTABLISHED);
         assert!(midflow.mac.is_unknown(), "the programs fill it in when they judge it");
         assert_eq!(conn(&flow(false, 17), 7).flags, 0, "only TCP has a handshake to miss");
+        let translated = Flow { is_translated: true, ..flow(true, 17) };
+        assert_eq!(conn(&translated, 7).flags, CONN_OPENED_BY_POD | CONN_DEFERRED);
     }
 }

@@ -251,14 +251,23 @@ impl Datapath {
         count
     }
 
-    /// Removes answered connections that have ended, and those of interfaces that are gone; how many.
+    /// Removes answered connections that have ended, and those of interfaces that are gone; how many. What pods have room for
+    /// is written anew.
     pub fn sweep(&mut self) -> Result<u64, TableError> {
         let now = clock::now_tick();
         // Without the list connections go by age alone.
         let interfaces = Requests::open().and_then(|mut r| netlink::interfaces(&mut r)).ok();
         let t = &self.tables;
-        let removed = sweep::sweep(&t.flows4, "FLOWS4", interfaces.as_ref(), now)?
-            + sweep::sweep(&t.flows6, "FLOWS6", interfaces.as_ref(), now)?;
+        let four = sweep::sweep(&t.flows4, "FLOWS4", interfaces.as_ref(), now)?;
+        let six = sweep::sweep(&t.flows6, "FLOWS6", interfaces.as_ref(), now)?;
+        let removed = four.removed + six.removed;
+        let mut slots = BTreeMap::new();
+        t.endpoints
+            .for_each(|ifindex, slot| _ = slots.insert(*ifindex, *slot))
+            .map_err(failed("read", "ENDPOINTS"))?;
+        let (rows, endpoints) = (self.settings.flows, self.settings.capacities.endpoints);
+        let shares = sweep::shares(&[four.held, six.held], &slots, rows, endpoints);
+        t.shares.put_all(&shares).1.map_err(failed("write", "SHARES"))?;
         self.flow_usage = Some(count::flow_usage(t, &self.settings)?);
         Ok(removed)
     }

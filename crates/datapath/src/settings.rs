@@ -78,7 +78,7 @@ impl Settings {
     pub(crate) fn capacity(&self, name: &str) -> Option<u32> {
         let c = &self.capacities;
         Some(match name {
-            "ENDPOINTS" | "BUCKETS" => c.endpoints,
+            "ENDPOINTS" | "BUCKETS" | "SHARES" => c.endpoints,
             "RECORDS" => 2 * c.endpoints,
             "ADDRESSES4" | "ADDRESSES6" => c.addresses,
             "CLASSES" => 2 * c.addresses,

@@ -1,9 +1,9 @@
 //! Removes answered connections that have ended. The programs stop honouring an ended one by themselves when a
 //! packet meets it; this gives back the room of those that no packet meets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cellwall_abi::{CONN_CLOSING, CONN_FIN_OPENER, CONN_FIN_REPLIER, Conn, FlowKey4, FlowKey6};
+use cellwall_abi::{CONN_CLOSING, CONN_FIN_OPENER, CONN_FIN_REPLIER, Conn, FlowKey4, FlowKey6, Share};
 use cellwall_verdict::conn::{CLOSING_TICKS, IDLE_TICKS};
 
 use crate::error::TableError;
@@ -65,33 +65,63 @@ fn has_ended(protocol: u8, conn: &Conn, now: u32) -> bool {
     age > limit && age < u32::MAX / 2
 }
 
-/// Sweeps one table; how many connections it removed. `interfaces` are those that exist; `None` when that is not
-/// known.
+/// What a sweep of one table found.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    /// Connections that it removed.
+    pub(crate) removed: u64,
+    /// Rows that are left, by interface.
+    pub(crate) held: BTreeMap<u32, u32>,
+}
+
+/// Sweeps one table. `interfaces` are those that exist; `None` when that is not known.
 pub(crate) fn sweep<K: FlowKey>(
     table: &Table<K, Conn>,
     name: &'static str,
     interfaces: Option<&BTreeSet<u32>>,
     now: u32,
-) -> Result<u64, TableError> {
+) -> Result<Swept, TableError> {
     let is_over = |key: &K, conn: &Conn| {
         interfaces.is_some_and(|present| !present.contains(&key.ifindex()))
             || has_ended(key.protocol(), conn, now)
     };
     let mut over = Vec::new();
+    let mut swept = Swept::default();
     let see = |key: &K, conn: &Conn| {
         if is_over(key, conn) {
             over.push(*key);
+        } else {
+            *swept.held.entry(key.ifindex()).or_default() += 1;
         }
     };
     table.for_each(see).map_err(failed("read", name))?;
-    let mut removed = 0;
     for key in over {
         // A SYN may have opened it again since.
         if table.get(&key).map_err(failed("read", name))?.is_some_and(|conn| is_over(&key, &conn)) {
-            removed += u64::from(table.delete(&key).map_err(failed("delete from", name))?);
+            swept.removed += u64::from(table.delete(&key).map_err(failed("delete from", name))?);
         }
     }
-    Ok(removed)
+    Ok(swept)
+}
+
+/// What every slot has room for, with what interfaces hold of each family in tables of so many rows; `slots` are those of
+/// interfaces. What was added since the tables were walked is counted by the next sweep.
+pub(crate) fn shares(
+    held: &[BTreeMap<u32, u32>; 2],
+    slots: &BTreeMap<u32, u32>,
+    rows: u32,
+    endpoints: u32,
+) -> Vec<(u32, Share)> {
+    let free = held.each_ref().map(|held| rows.saturating_sub(held.values().sum()));
+    let nobody = Share { taken: free.map(|free| Share::taken_of(0, free)) };
+    let mut shares: BTreeMap<u32, Share> = (0..endpoints).map(|slot| (slot, nobody)).collect();
+    for (ifindex, slot) in slots {
+        let of = |family: usize| {
+            Share::taken_of(held[family].get(ifindex).copied().unwrap_or_default(), free[family])
+        };
+        shares.insert(*slot, Share { taken: [of(0), of(1)] });
+    }
+    shares.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -120,6 +150,18 @@ mod tests {
             assert!(!ended(protocol, state, limit), "{protocol} {state}");
             assert!(ended(protocol, state, limit + 1), "{protocol} {state}");
         }
+    }
+
+    #[test]
+    fn nobody_gets_more_room_than_is_free() {
+        // A holds 60 of 100 rows of IPv4, B 10 and none of IPv6; slot 2 is nobody's.
+        let held = [BTreeMap::from([(7, 60), (8, 10)]), BTreeMap::new()];
+        let slots = BTreeMap::from([(7, 0), (8, 1)]);
+        let room: Vec<[u32; 2]> = shares(&held, &slots, 100, 3)
+            .into_iter()
+            .map(|(_, share)| share.taken.map(|taken| u32::MAX - taken))
+            .collect();
+        assert_eq!(room, [[0, 12], [2, 12], [3, 12]]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use aya::maps::{Map, MapData, RingBuf};
 use cellwall_abi::{
     Addr6, Be32, ClassPair, Config, Conn, EndpointRecord, FlowKey4, FlowKey6, Live, PolicyEntry, PolicyKey,
-    PortValue, ServiceKey4, ServiceKey6, ServiceRecord,
+    PortValue, ServiceKey4, ServiceKey6, ServiceRecord, Share,
 };
 
 use crate::error::{OpenError, TableError};
@@ -24,6 +24,7 @@ pub(crate) struct Tables {
     pub(crate) config: Table<u32, Config>,
     pub(crate) endpoints: Table<u32, u32>,
     pub(crate) records: Table<u32, EndpointRecord>,
+    pub(crate) shares: Table<u32, Share>,
     pub(crate) addresses4: Table<Be32, u32>,
     pub(crate) addresses6: Table<Addr6, u32>,
     pub(crate) classes: Table<u32, ClassPair>,
@@ -50,6 +51,7 @@ impl Tables {
             config: typed(folder, "CONFIG")?,
             endpoints: typed(folder, "ENDPOINTS")?,
             records: typed(folder, "RECORDS")?,
+            shares: typed(folder, "SHARES")?,
             addresses4: typed(folder, "ADDRESSES4")?,
             addresses6: typed(folder, "ADDRESSES6")?,
             classes: typed(folder, "CLASSES")?,

@@ -17,9 +17,9 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use cellwall_abi::{
-    Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, EndpointRecord,
-    FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey,
-    PortValue, SERVICE_TRANSLATED, ServiceRecord, V4, V6,
+    Addr6, Be16, Be32, CLASS_WORLD, Chosen, ChosenKey4, ChosenKey6, ClassPair, Conn, Direction,
+    EndpointRecord, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live, PolicyEntry, PolicyKey,
+    PortKey, PortValue, SERVICE_TRANSLATED, ServiceRecord, V4, V6,
 };
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::{Observed, ServiceKey};
@@ -284,12 +284,16 @@ macro_rules! tables {
                 Tables::<$family>::pending(&self.memory, key)
             }
 
-            fn insert_flow(&self, key: &$flow_key, conn: &Conn) -> bool {
-                Tables::<$family>::insert_flow(&self.memory, key, conn)
+            fn insert_flow(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
+                Tables::<$family>::insert_flow(&self.memory, key, conn, slot)
             }
 
             fn insert_pending(&self, key: &$flow_key, conn: &Conn, slot: u32) -> bool {
                 Tables::<$family>::insert_pending(&self.memory, key, conn, slot)
+            }
+
+            fn answered(&self, conn: &Conn, slot: u32) {
+                Tables::<$family>::answered(&self.memory, conn, slot);
             }
 
             fn remove_flow(&self, key: &$flow_key) {
@@ -304,8 +308,8 @@ macro_rules! tables {
                 Tables::<$family>::fragment(&self.memory, key)
             }
 
-            fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment) {
-                Tables::<$family>::insert_fragment(&self.memory, key, fragment);
+            fn insert_fragment(&self, key: &$fragment_key, fragment: &Fragment, at: (u32, Direction)) {
+                Tables::<$family>::insert_fragment(&self.memory, key, fragment, at);
             }
 
             fn chosen(&self, key: &$chosen_key) -> Option<Chosen> {

@@ -6,8 +6,8 @@
 
 use cellwall_abi::{
     CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
-    CONN_FIN_REPLIER, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF, CONN_STAMPED,
-    Conn, Direction, Family, Live, Reason, planted,
+    CONN_FIN_REPLIER, CONN_LISTED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF,
+    CONN_STAMPED, Conn, Direction, Family, Live, Reason, planted,
 };
 
 use crate::entry::{Case, is_audited};
@@ -16,18 +16,22 @@ use crate::key::key;
 use crate::parse::{Headers, Parse};
 use crate::policy::{ask, ask_reversed};
 use crate::tables::{Packet, Tables};
-use crate::{Verdict, icmp, stage};
+use crate::{Verdict, icmp, older, stage};
 
 /// Ticks without an answer, or after the opener's last packet while unanswered.
 pub const PENDING_TICKS: u32 = 56;
 /// Ticks after the opener's last packet of an answered connection that is not TCP: RFC 4787 asks for two minutes.
 pub const IDLE_TICKS: u32 = 168;
+/// Ticks without the opener after which a connection that was seen unchanged is looked at again: before nf_conntrack
+/// forgets it, which is 30 s for a datagram, and would then translate what comes next. A tick may be almost over when it
+/// is counted.
+pub const QUIET_TICKS: u32 = 26;
 /// Ticks after both FINs or a RST.
 pub const CLOSING_TICKS: u32 = 10;
 
 /// Direction of the connection's first packet.
 #[inline(always)]
-const fn opener(conn: &Conn) -> Direction {
+pub(crate) const fn opener(conn: &Conn) -> Direction {
     if conn.flags & CONN_OPENED_BY_POD != 0 { Direction::Egress } else { Direction::Ingress }
 }
 
@@ -72,7 +76,15 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
     let is_current = conn.revision == live.0 || planted("revision-not-compared");
     let is_whole =
         headers.lengths_hold(packet, headers.transport_end()) || planted("lengths-lie-within-connections");
-    if !is_current || turns || conn.state & CONN_CLOSING != 0 || !is_whole {
+    let now = tables.now();
+    let from_opener = is_from_opener(conn, direction);
+    let limit = match from_opener {
+        true => QUIET_TICKS,
+        false if is_tcp => u32::MAX,
+        false => IDLE_TICKS,
+    };
+    let is_quiet = now.wrapping_sub(conn.seen) > limit;
+    if !is_current || turns || conn.state & CONN_CLOSING != 0 || !is_whole || is_quiet {
         return false;
     }
     if !conn.mac.is_unknown() {
@@ -85,14 +97,8 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
             return false;
         }
     }
-    let now = tables.now();
-    if conn.seen != now {
-        if !is_tcp && now.wrapping_sub(conn.seen) > IDLE_TICKS {
-            return false;
-        }
-        if is_tcp || is_from_opener(conn, direction) {
-            conn.seen = now;
-        }
+    if conn.seen != now && (is_tcp || from_opener) {
+        conn.seen = now;
     }
     count(conn, direction, packet.length());
     true
@@ -106,13 +112,13 @@ fn count(conn: &mut Conn, direction: Direction, length: u32) {
 
 /// True when the entry has ended by itself.
 #[inline(always)]
-fn is_over(conn: &Conn, protocol: u8, is_pending: bool, now: u32) -> bool {
+pub(crate) fn is_over(conn: &Conn, protocol: u8, is_pending: bool, now: u32) -> bool {
     if planted("who-was-asked-answers-for-ever") && matches!(opener(conn), Direction::Ingress) {
         return false;
     }
     let limit = if conn.state & CONN_CLOSING != 0 {
         CLOSING_TICKS
-    } else if is_pending {
+    } else if is_pending && (conn.state & CONN_ESTABLISHED == 0 || planted("without-room-is-unanswered")) {
         PENDING_TICKS
     } else if protocol != TCP {
         IDLE_TICKS
@@ -134,7 +140,7 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         || planted("new-backends-cut-who-is-there") && conn.revision < hook.live.0;
     if is_older
         && !planted("since-ignored")
-        && let Some(revoked) = judge_again(case, conn)
+        && let Some(revoked) = older::judge_again(case, conn)
     {
         // While the pod is taken over, the next segment would pass for one of a connection that nobody saw being
         // opened, perhaps by the other side: the entry stays and says who did.
@@ -146,10 +152,17 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         }
         return revoked;
     }
-    if conn.revision != hook.live.0 {
+    let was_quiet = now.wrapping_sub(conn.seen) > QUIET_TICKS
+        && is_from_opener(conn, hook.direction())
+        && !planted("what-was-quiet-is-unchanged");
+    if was_quiet {
+        conn.flags &= !CONN_DIRECT;
+    }
+    if was_quiet || conn.revision != hook.live.0 {
         conn.revision = hook.live.0;
         set_stamped(case, conn, !is_pending);
     }
+    let was_replied = conn.state & CONN_REPLIED;
     let is_established = proceed(case, conn, now);
     if is_pending
         && (is_established && !planted("answered-stays-with-unanswered") || succeeds(case, conn, &key, now))
@@ -157,6 +170,10 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         promote(case, conn, &key);
     }
     stamp_if(case, conn.flags & CONN_STAMPED != 0, conn.flags);
+    // Last, since the verifier follows what comes next once for each way through it.
+    if was_replied != conn.state & CONN_REPLIED {
+        tables.answered(conn, case.slot);
+    }
     Verdict::by_rule(Reason::Established, conn.rule)
 }
 
@@ -250,70 +267,6 @@ fn set_stamped<F: Family, P: Packet, T: Tables<F>>(
     conn.flags = conn.flags & !CONN_STAMPED | if is_wanted { CONN_STAMPED } else { 0 };
 }
 
-/// True when the packet of this case, seen behind all translation, is of a connection of its pod that was judged on
-/// this very destination. That connection need not be stamped any more.
-#[inline(never)]
-pub(crate) fn is_direct<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> bool {
-    let Case { tables, hook, headers, record, .. } = *case;
-    let key = key(hook, headers);
-    let mut is_pending = false;
-    let mut found = tables.flow(&key);
-    if found.is_none() {
-        is_pending = true;
-        found = tables.pending(&key);
-    }
-    let Some(conn) = found else { return false };
-    let deferred = if planted("a-deferred-entry-is-a-verdict") { 0 } else { CONN_DEFERRED };
-    let opened_by_pod = if planted("answers-name-a-destination") { 0 } else { CONN_OPENED_BY_POD };
-    if conn.flags & (opened_by_pod | deferred) != opened_by_pod
-        || conn.revision < record.since && !planted("what-was-unchanged-outlives-its-policy")
-        || is_over(conn, headers.protocol, is_pending, tables.now())
-            && !planted("what-was-unchanged-never-ends")
-    {
-        return false;
-    }
-    if !planted("what-is-unchanged-stays-stamped") {
-        conn.flags = conn.flags & !CONN_STAMPED | CONN_DIRECT;
-    }
-    true
-}
-
-/// Asks policy about a live connection, in its opener's direction. `Some` when it is no longer allowed.
-#[inline(always)]
-fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
-    case: &Case<'_, F, P, T>,
-    conn: &mut Conn,
-) -> Option<Verdict> {
-    conn.mac = case.record.mac;
-    if conn.flags & (CONN_OWN_NODE | CONN_SELF) != 0 {
-        return None;
-    }
-    let verdict = match opener(conn) {
-        Direction::Ingress => ask(case, Direction::Ingress),
-        Direction::Egress => match stage::service(case) {
-            Some(service) => {
-                if !planted("older-connections-are-not-deferred") {
-                    conn.flags |= CONN_DEFERRED;
-                }
-                stage::at_source(case, service)
-            }
-            // The Service is gone; what it led to is judged behind the translation.
-            None if conn.flags & CONN_DEFERRED != 0 && !planted("deferred-is-judged-again") => return None,
-            None => ask(case, Direction::Egress),
-        },
-    };
-    if verdict.reason.is_drop() {
-        if !is_audited(case.record, verdict.reason) {
-            return Some(Verdict::by_rule(Reason::Revoked, verdict.rule));
-        }
-        conn.flags |= CONN_AUDIT;
-    } else {
-        conn.flags &= !CONN_AUDIT;
-    }
-    conn.rule = verdict.rule;
-    None
-}
-
 /// The next packet of a connection whose verdict stands. True when it is the one that makes it established: the
 /// third packet of a handshake, or the opener's second after an answer.
 #[inline(always)]
@@ -345,7 +298,8 @@ fn proceed<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &
 }
 
 /// Moves an answered connection to the table that floods cannot reach. It is added there before it is removed
-/// here, so a reader on another CPU finds it in one of them. A full table leaves it where it is.
+/// here, so a reader on another CPU finds it in one of them. Without room there it stays where it is, for as long as it would
+/// there.
 #[inline(always)]
 fn promote<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &mut Conn, key: &F::FlowKey) {
     let tables = case.tables;
@@ -357,7 +311,7 @@ fn promote<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &
         }
     }
     // From row to row: a copy would stand on the stack.
-    if tables.insert_flow(key, conn) {
+    if tables.insert_flow(key, conn, case.slot) {
         tables.remove_pending(key);
     }
 }
@@ -374,7 +328,8 @@ fn judge_new<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Ver
     if let Direction::Egress = case.hook.direction()
         && let Some(service) = stage::service(case)
     {
-        return Verdict { deferred: true, ..stage::at_source(case, service) };
+        let listed = stage::is_listed(service);
+        return Verdict { deferred: true, listed, ..stage::at_source(case, service) };
     }
     ask(case, case.hook.direction())
 }
@@ -457,6 +412,7 @@ fn again<F: Family, P: Packet, T: Tables<F>>(
         known.seen = new.seen;
         if !planted("the-same-syn-is-not-deferred") {
             known.flags |= new.flags & CONN_DEFERRED;
+            known.state |= new.state & CONN_LISTED;
         }
         set_stamped(case, known, false);
         count(known, case.hook.direction(), case.packet.length());
@@ -469,7 +425,7 @@ fn again<F: Family, P: Packet, T: Tables<F>>(
         known.handshake_us = new.handshake_us;
         known.rule = new.rule;
         known.mac = new.mac;
-        known.state = 0;
+        known.state = new.state;
         known.flags = new.flags;
     }
 }
@@ -567,25 +523,7 @@ fn fill<F: Parse, P: Packet, T: Tables<F>>(
     conn.mac.0[0] = record.mac.0[0];
     conn.mac.0[1] = record.mac.0[1];
     conn.mac.0[2] = record.mac.0[2];
-    conn.state = 0;
+    conn.state = if verdict.listed { CONN_LISTED } else { 0 };
     conn.flags = flags | opened_by | if verdict.reason.is_drop() { CONN_AUDIT } else { 0 };
     set_stamped(case, conn, false);
-}
-
-/// True when `quoted`, which this pod sent or was sent, belongs to a live connection.
-#[inline(always)]
-pub(crate) fn is_live<F: Parse, P: Packet, T: Tables<F>>(
-    case: &Case<'_, F, P, T>,
-    quoted: &Headers<F>,
-) -> bool {
-    let Case { tables, hook, record, .. } = *case;
-    // The quoted packet went the other way through this hook's interface.
-    let key = key(&hook.reverse(), quoted);
-    let now = tables.now();
-    let is_current = |conn: &Conn, is_pending| {
-        conn.revision >= record.since && !is_over(conn, quoted.protocol, is_pending, now)
-    };
-    planted("errors-about-nothing")
-        || tables.flow(&key).is_some_and(|conn| is_current(conn, false))
-        || tables.pending(&key).is_some_and(|conn| is_current(conn, true))
 }

@@ -3,9 +3,9 @@
 use cellwall_abi::{Direction, Family, Reason, planted};
 
 use crate::Verdict;
-use crate::conn;
 use crate::entry::{Case, unjudgeable};
 use crate::header::{ICMP, ICMPV6};
+use crate::older;
 use crate::parse::{Headers, Parse};
 use crate::tables::{Packet, Tables};
 
@@ -58,7 +58,7 @@ pub(crate) fn error<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
                 && (quoted.source == case.headers.destination || planted("errors-to-anybody"))
         }
     };
-    if is_placed && conn::is_live(case, &quoted) {
+    if is_placed && older::is_live(case, &quoted) {
         return Verdict::new(Reason::Related);
     }
     unjudgeable(case, Reason::Unrelated)

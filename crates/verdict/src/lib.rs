@@ -29,6 +29,7 @@ pub mod header;
 mod icmp;
 mod key;
 mod neighbour;
+mod older;
 pub mod parse;
 pub mod policy;
 mod stage;
@@ -50,6 +51,8 @@ pub struct Verdict {
     pub audit: bool,
     /// The packet goes to an address that this node translates: its connection is deferred.
     pub deferred: bool,
+    /// A backend there is on this node itself, where no hook sees what arrives.
+    pub listed: bool,
 }
 
 impl Verdict {
@@ -57,14 +60,14 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, rule: 0, audit: false, deferred: false }
+        Self { reason, rule: 0, audit: false, deferred: false, listed: false }
     }
 
     /// A verdict of a rule.
     #[inline(always)]
     #[must_use]
     pub const fn by_rule(reason: Reason, rule: u32) -> Self {
-        Self { reason, rule, audit: false, deferred: false }
+        Self { reason, rule, audit: false, deferred: false, listed: false }
     }
 
     /// The same verdict, of whose reason the verifier knows nothing ([`Packet::forget`]).

@@ -17,7 +17,7 @@ use crate::header::{ETH_IPV4, ETH_IPV6, TCP};
 use crate::parse::{Headers, Parse, Part};
 use crate::policy::{ask, ask_backend};
 use crate::tables::{Packet, Tables};
-use crate::{Verdict, conn, fragment};
+use crate::{Verdict, fragment, older};
 
 /// The Service that the pod of this case asks, when this node translates its address.
 #[inline(always)]
@@ -34,6 +34,12 @@ pub(crate) fn service<'a, F: Family, P: Packet, T: Tables<F>>(
     let protocol = if planted("services-of-every-protocol") { TCP } else { headers.protocol };
     let direction = if planted("answers-ask-another-service") { hook.direction() } else { Direction::Egress };
     tables.service(&case.remote(), case.asked_port(direction), protocol, hook.live.bank())
+}
+
+/// True when some backend of a Service is seen by no later hook.
+#[inline(always)]
+pub(crate) const fn is_listed(service: &ServiceRecord) -> bool {
+    service.count != 0 || service.flags & SERVICE_TOO_MANY != 0
 }
 
 /// What is decided at the source about a Service: every backend that no later hook sees must be allowed.
@@ -224,7 +230,7 @@ fn judge<F: Parse, P: Packet, T: Tables<F>>(
         Reason::Allowed if matches!(headers.part, Part::Later) => fragment::later(&case),
         Reason::Allowed => {
             let is_deferred = packet.tc_index() & STAMP_DEFERRED != 0;
-            let verdict = if !is_deferred && conn::is_direct(&case) || is_known(&case) {
+            let verdict = if !is_deferred && older::is_direct(&case) || is_known(&case) {
                 Verdict::new(Reason::Established)
             } else {
                 choose(&case)

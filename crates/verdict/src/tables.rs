@@ -1,8 +1,8 @@
 //! What the decision needs from outside: the packet's bytes and the tables.
 
 use cellwall_abi::{
-    Be16, Chosen, Conn, EndpointRecord, Family, Fragment, Live, PolicyEntry, PolicyKey, PortKey, PortValue,
-    Reason, ServiceRecord,
+    Be16, Chosen, Conn, Direction, EndpointRecord, Family, Fragment, Live, PolicyEntry, PolicyKey, PortKey,
+    PortValue, Reason, ServiceRecord,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -78,20 +78,23 @@ pub trait Tables<F: Family> {
     /// An unanswered connection; see [`Tables::flow`].
     #[expect(clippy::mut_from_ref, reason = "as above")]
     fn pending(&self, key: &F::FlowKey) -> Option<&mut Conn>;
-    /// Adds an answered connection; false when the table is full.
-    fn insert_flow(&self, key: &F::FlowKey, conn: &Conn) -> bool;
+    /// Adds an answered connection that has left PENDING; false when the table is full, or the pod in `slot` has no room
+    /// there.
+    fn insert_flow(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool;
     /// Adds an unanswered connection, if the pod in `slot` may still add one in this tick and it is not there yet; true
     /// when it was added.
     fn insert_pending(&self, key: &F::FlowKey, conn: &Conn, slot: u32) -> bool;
+    /// An unanswered connection of the pod in `slot` is answered: the pod may add another for it.
+    fn answered(&self, conn: &Conn, slot: u32);
     /// Removes an answered connection.
     fn remove_flow(&self, key: &F::FlowKey);
     /// Removes an unanswered connection.
     fn remove_pending(&self, key: &F::FlowKey);
     /// What the first fragment of a datagram was told.
     fn fragment(&self, key: &F::FragmentKey) -> Option<Fragment>;
-    /// Remembers what a first fragment was told. What was allowed is not forgotten for what was denied: ids come round
-    /// again, and a denied first reaches nobody, whatever follows it.
-    fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment);
+    /// Remembers a first fragment that was allowed, if the pod in `slot` may still have one remembered in this tick and
+    /// direction.
+    fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment, at: (u32, Direction));
     /// What was said of a destination behind a translation.
     fn chosen(&self, key: &F::ChosenKey) -> Option<Chosen>;
     /// Remembers it.

@@ -144,10 +144,8 @@ impl Course {
         let Some(world) = &self.world else { return Ok(()) };
         let map = rows::open(&world.settings.folder().join("maps").join(tables::BUCKETS.name))?;
         let mut buckets: aya::maps::Array<_, [u8; size_of::<Bucket>()]> = map.try_into()?;
-        let bucket: [u8; size_of::<Bucket>()] = zerocopy::transmute!(Bucket {
-            tokens: Bucket::PER_TICK,
-            refilled: cellwall_datapath::now_tick()
-        });
+        let bucket: [u8; size_of::<Bucket>()] =
+            zerocopy::transmute!(Bucket::full(cellwall_datapath::now_tick()));
         Ok(buckets.set(world.slot(self.pod.ifindex)?, bucket, 0)?)
     }
 

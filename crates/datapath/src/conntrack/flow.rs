@@ -34,6 +34,8 @@ pub(super) struct Flow {
     pub(super) key: Key,
     pub(super) protocol: u8,
     pub(super) opened_by_pod: bool,
+    /// It went elsewhere than the pod sent it.
+    pub(super) is_translated: bool,
 }
 
 /// What the pods behind these addresses see of it: nothing, one pod, or both of its ends.
@@ -45,7 +47,8 @@ pub(super) fn flows(entry: &Entry, pods: &BTreeMap<IpAddr, u32>) -> impl Iterato
             // A pod that speaks to itself is known by its packets.
             let ifindex = pods.get(&local.ip()).filter(|_| local.ip() != remote.ip());
             let key = ifindex.and_then(|ifindex| key(*ifindex, local, remote, protocol))?;
-            Some(Flow { key, protocol, opened_by_pod })
+            let is_translated = opened_by_pod && original.destination != reply.source;
+            Some(Flow { key, protocol, opened_by_pod, is_translated })
         },
     );
     ends.into_iter().flatten().filter(|_| is_answered(entry))
@@ -95,7 +98,7 @@ mod tests {
         Tuple { source, destination, protocol }
     }
 
-    /// "interface local remote opener" for what each pod sees. The pods are 10.0.0.2 and fd00::2 at 2, 10.0.0.3 at 3.
+    /// "interface local way remote" for what each pod sees, with dots where it went elsewhere. The pods are 10.0.0.2 and fd00::2 at 2, 10.0.0.3 at 3.
     fn seen(entry: &Entry) -> Vec<String> {
         let pods = [("10.0.0.2", 2), ("fd00::2", 2), ("10.0.0.3", 3)];
         let pods = pods.map(|(address, ifindex)| (address.parse().expect("an address"), ifindex)).into();
@@ -110,7 +113,12 @@ mod tests {
             };
             let local = SocketAddr::new(local, ports.0.get());
             let remote = SocketAddr::new(remote, ports.1.get());
-            format!("{ifindex} {local} {} {remote}", if flow.opened_by_pod { "►" } else { "◄" })
+            let way = match (flow.opened_by_pod, flow.is_translated) {
+                (true, true) => "►…",
+                (true, false) => "►",
+                (false, _) => "◄",
+            };
+            format!("{ifindex} {local} {way} {remote}")
         };
         flows(entry, &pods).map(text).collect()
     }
@@ -158,7 +166,7 @@ mod tests {
                 "to a service: the client sees it, the backend sees the client",
                 ["10.0.0.2:4000", "10.96.0.1:80"],
                 ["10.0.0.3:8080", "10.0.0.2:4000"],
-                &["2 10.0.0.2:4000 ► 10.96.0.1:80", "3 10.0.0.3:8080 ◄ 10.0.0.2:4000"],
+                &["2 10.0.0.2:4000 ►… 10.96.0.1:80", "3 10.0.0.3:8080 ◄ 10.0.0.2:4000"],
             ),
             (
                 "to a port of the node, masqueraded: the backend sees the node",
@@ -170,13 +178,13 @@ mod tests {
                 "to itself through a service, masqueraded: both sides at one pod",
                 ["10.0.0.2:4000", "10.96.0.1:80"],
                 ["10.0.0.2:8080", "10.0.0.1:61000"],
-                &["2 10.0.0.2:4000 ► 10.96.0.1:80", "2 10.0.0.2:8080 ◄ 10.0.0.1:61000"],
+                &["2 10.0.0.2:4000 ►… 10.96.0.1:80", "2 10.0.0.2:8080 ◄ 10.0.0.1:61000"],
             ),
             (
                 "to itself through a service: the pod it reaches is known by its packets",
                 ["10.0.0.2:4000", "10.96.0.1:80"],
                 ["10.0.0.2:8080", "10.0.0.2:4000"],
-                &["2 10.0.0.2:4000 ► 10.96.0.1:80"],
+                &["2 10.0.0.2:4000 ►… 10.96.0.1:80"],
             ),
             ("of others", ["192.0.2.1:4000", "10.0.0.9:80"], ["10.0.0.9:80", "192.0.2.1:4000"], &[]),
         ];

@@ -12,6 +12,7 @@ mod place;
 mod raw;
 mod remove;
 mod services;
+mod shares;
 mod sockets;
 mod tables;
 mod traffic;

@@ -5,7 +5,7 @@ use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::opening;
 
 use crate::headers::with_extensions;
-use crate::world::{World, other};
+use crate::world::{IMAGES, World, other};
 
 /// A fragment of the first datagram of a flow: its offset in eight bytes, and whether more follow.
 pub(crate) fn fragment(flow: &Flow, id: u16, offset: u16, more: bool) -> Vec<u8> {
@@ -26,15 +26,23 @@ fn both_ways() -> impl Iterator<Item = (World, Direction)> {
     Direction::ALL.into_iter().flat_map(|direction| World::both().map(|world| (world, direction)))
 }
 
+/// An answer is allowed by its connection alone: what follows it is allowed by nothing but its first fragment.
 #[test]
-fn later_fragments_do_as_the_first_was_told() {
-    for (world, way) in both_ways() {
-        let allowed = world.friend(way, Protocol::UDP, 53);
-        let denied = world.friend(way, Protocol::UDP, 54);
-        assert_eq!(world.packet(&fragment(&allowed, 1, 0, true), way).reason, Reason::Allowed);
-        assert_eq!(world.packet(&fragment(&allowed, 1, 10, true), way).reason, Reason::FragmentFollows);
-        assert_eq!(world.packet(&fragment(&denied, 2, 0, true), way).reason, Reason::DefaultDeny);
-        assert_eq!(world.packet(&fragment(&denied, 2, 10, false), way).reason, Reason::FragmentDenied);
+fn later_fragments_follow_a_first_that_was_allowed() {
+    for (mut world, way) in both_ways() {
+        let (asked, back) = (world.friend(way, Protocol::UDP, 53), other(way));
+        world.change(|tables| tables.policy.retain(|key, _| key.image != IMAGES[back as usize]));
+        let answer = |id, offset, more| {
+            let mut bytes = fragment(&asked, id, offset, more);
+            swap_ends(&world, &mut bytes);
+            world.packet(&bytes, back).reason
+        };
+        assert_eq!(answer(1, 0, true), Reason::DefaultDeny, "nobody asked");
+        assert_eq!(answer(1, 10, true), Reason::FragmentDenied);
+        world.open(&asked);
+        assert_eq!(answer(2, 0, true), Reason::Established);
+        assert_eq!(answer(2, 10, true), Reason::FragmentFollows);
+        assert_eq!(answer(3, 10, true), Reason::FragmentDenied, "another datagram");
     }
 }
 
@@ -217,6 +225,7 @@ fn later_fragments_follow_a_first_with_headers_behind_its_own() {
         assert_eq!(part(53, 5, 0, true), Reason::Allowed);
         assert_eq!(part(53, 5, 10, false), Reason::FragmentFollows);
         assert_eq!(part(54, 6, 0, true), Reason::DefaultDeny);
+        // What follows it names another header than it does, of which nothing is allowed.
         assert_eq!(part(54, 6, 10, false), Reason::FragmentDenied);
     }
 }

@@ -512,17 +512,18 @@ fn a_destination_is_remembered_of_one_pod() {
 
 #[test]
 fn fragments_behind_a_translation_follow_their_first() {
-    for world in World::both() {
-        let (allowed, denied) = (world.friend(OUT, Protocol::UDP, 53), world.friend(OUT, Protocol::UDP, 54));
+    for mut world in World::both() {
+        let (allowed, asked) = (world.friend(OUT, Protocol::UDP, 53), world.stranger(OUT, Protocol::UDP, 53));
+        world.translate(&asked, 0, &[]);
         let say = |bytes: &[u8]| world.next_hook(bytes, STAMPED, BRIDGE).0.reason;
         assert_eq!(say(&fragment(&allowed, 1, 0, true)), Reason::Allowed);
         assert_eq!(say(&fragment(&allowed, 1, 10, false)), Reason::FragmentFollows);
-        assert_eq!(say(&fragment(&denied, 2, 0, true)), Reason::DefaultDeny);
-        assert_eq!(say(&fragment(&denied, 2, 10, false)), Reason::FragmentDenied);
-        // What was said there says nothing at the pod's own hook.
-        assert_eq!(world.leave(&fragment(&denied, 2, 10, false)).0, Reason::FragmentFollows);
-        let stranger = world.stranger(OUT, Protocol::UDP, 53);
-        assert_eq!(say(&fragment(&stranger, 3, 10, false)), Reason::FragmentDenied);
+        assert_eq!(say(&fragment(&asked, 2, 0, true)), Reason::DefaultDeny);
+        assert_eq!(say(&fragment(&asked, 2, 10, false)), Reason::FragmentDenied);
+        // What was said at the pod's own hook says nothing there.
+        assert_eq!(world.leave(&fragment(&asked, 3, 0, true)).0, Reason::Deferred);
+        assert_eq!(world.leave(&fragment(&asked, 3, 10, false)).0, Reason::FragmentFollows);
+        assert_eq!(say(&fragment(&asked, 3, 10, false)), Reason::FragmentDenied);
     }
 }
 

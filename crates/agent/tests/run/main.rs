@@ -20,9 +20,7 @@ use cellwall_policy::model::{Change, Kind, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use fake::FakeKernel;
-use objects::{
-    address, ifindex, link, link_gone, listed, node, now, old_link, pod, policy, policy_key,
-};
+use objects::{address, ifindex, link, link_gone, listed, node, now, old_link, pod, policy, policy_key};
 
 /// Long enough for every back-off of a few failures.
 const LATER: Duration = Duration::from_secs(30);

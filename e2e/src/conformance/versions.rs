@@ -23,15 +23,16 @@ pub(super) fn of(target: &Target) -> Result<Versions> {
     })
 }
 
-/// The version of this tree, with its commit where there is one.
+/// The version of this tree, with its commit where there is one. What earlier runs wrote down is no change of it.
 fn cellwall() -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let mut git = Command::new("git");
-    git.arg("-C").arg(places::workspace()).args(["describe", "--always", "--dirty", "--exclude=*"]);
-    match git.output() {
-        Ok(said) if said.status.success() => {
-            format!("{version} ({})", String::from_utf8_lossy(&said.stdout).trim())
-        }
-        _ => version.to_owned(),
-    }
+    let git =
+        |arguments: &[&str]| Command::new("git").arg("-C").arg(places::workspace()).args(arguments).output();
+    let commit = match git(&["describe", "--always", "--exclude=*"]) {
+        Ok(said) if said.status.success() => String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+        _ => return version.to_owned(),
+    };
+    let source = ["diff", "--quiet", "HEAD", "--", ".", ":!e2e/RESULTS.md", ":!e2e/results.json"];
+    let is_clean = git(&source).is_ok_and(|said| said.status.success());
+    format!("{version} ({commit}{})", if is_clean { "" } else { "-dirty" })
 }

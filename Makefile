@@ -1,12 +1,14 @@
 # A target is a line or two; what takes more is a script or a program of its own. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build image chart bench demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e ci
+.PHONY: help setup build image chart bench demo test test-kernel mutants fuzz soak lint proto cluster cluster-down e2e conformance ci
 
 # The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
 # packages has features of its own. With another choice cargo builds half of the libraries again.
-E2E := --locked --workspace --test demo --test one_node --test kube_proxy --test helm
+E2E := --locked --workspace --test demo --test one_node --test nodes --test kube_proxy --test helm
 PROGRAMS := cargo build --profile test $(E2E) --bins
 BUILT := $${CARGO_TARGET_DIR:-target}/debug
+# What a cluster is made of: NODES=3, CNI=ptp or bridge, PROXY=nftables or iptables, FAMILIES=dual, dual-ipv6, ipv4 or ipv6.
+FLAVOUR = $(if $(CNI),--cni $(CNI)) $(if $(PROXY),--proxy $(PROXY)) $(if $(FAMILIES),--families $(FAMILIES))
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,14 +53,18 @@ lint: setup ## Formatting, clippy without a warning, and what the tree promises 
 proto: setup ## Generate the code of proto/ again
 	UPDATE_EXPECT=1 cargo test --locked -p cellwall-api --test generated
 
-cluster: ## Start a Kubernetes cluster of one node on this machine (root, Go; 10 minutes the first time)
-	@scripts/setup.sh cluster && $(PROGRAMS) && $(BUILT)/cluster up
+cluster: ## Start a Kubernetes cluster on this machine: NAME, NODES, CNI, PROXY, FAMILIES (root, Go; 10 minutes the first time)
+	@scripts/setup.sh cluster && $(PROGRAMS) && $(BUILT)/cluster up $(if $(NAME),--name $(NAME)) --nodes $(or $(NODES),1) $(FLAVOUR)
 
-cluster-down: ## Remove the cluster
-	@$(PROGRAMS) && $(BUILT)/cluster down
+cluster-down: ## Remove the clusters, or the one of NAME
+	@$(PROGRAMS) && $(BUILT)/cluster down $(NAME)
 
-e2e: ## Run the tests that need a cluster, in one of their own (root, Go)
-	@scripts/setup.sh cluster && scripts/setup.sh chart && scripts/image.sh && $(PROGRAMS) && cargo test $(E2E) -- --nocapture
+e2e: ## Run the tests that need a cluster, in one of their own (root, Go) or in the one of KUBECONFIG
+	@$(if $(KUBECONFIG),scripts/setup.sh build,scripts/setup.sh cluster && scripts/setup.sh chart && scripts/image.sh) && $(PROGRAMS) && cargo test $(E2E) -- --nocapture
+
+conformance: ## Run upstream's tests of NetworkPolicy, into e2e/RESULTS.md: NODES, CNI, PROXY, FAMILIES, RUNS, ALL=1, UNENFORCED=1
+	@$(if $(KUBECONFIG),scripts/setup.sh build,scripts/setup.sh cluster) && $(PROGRAMS) && $(BUILT)/conformance --nodes $(or $(NODES),2) $(FLAVOUR) \
+		$(if $(RUNS),--runs $(RUNS)) $(if $(ALL),--all) $(if $(UNENFORCED),--unenforced) $(if $(RECORD),--record "$(RECORD)")
 
 ci: ## What has to pass before a change lands
 	@.ci/run

@@ -1,6 +1,7 @@
-//! The agent on the node of a cluster, and the questions it is asked.
+//! The agents on the nodes of a cluster, and the questions it is asked.
 
 use std::fs::OpenOptions;
+use std::path::PathBuf;
 use std::process::{Child, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, child_of};
-use crate::node;
+use crate::node::layout::{FIRST, Node};
 use crate::programs::program;
 
 /// Where it answers, in the node's file systems.
@@ -24,17 +25,32 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts it on the node, with the cluster's own kubeconfig. Its log is with those of the cluster.
+    /// Starts it on the first node.
     pub fn start(cluster: &Cluster) -> Result<Self> {
-        let log = cluster.folder().join("log/cellwall-agent.log");
+        Self::start_on(cluster, FIRST)
+    }
+
+    /// Starts it on a node, with the cluster's own kubeconfig. Its log is with those of the cluster.
+    pub fn start_on(cluster: &Cluster, node: Node) -> Result<Self> {
+        let log = log_of(cluster, node);
         let log =
             OpenOptions::new().create(true).append(true).open(log).context("cannot open the agent's log")?;
-        let mut command = cluster.command(program("cellwall-agent")?);
-        command.args(["--node-name", node::NAME, "--socket", SOCKET, "--kubeconfig"]);
+        let mut command = cluster.command_on(node, program("cellwall-agent")?);
+        command.args(["--node-name", &node.name(), "--socket", SOCKET, "--kubeconfig"]);
         command.arg(cluster.folder().join("kubeconfig"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let parent = command.spawn().context("cannot start cellwall-agent")?;
         Ok(Self { parent })
+    }
+
+    /// Starts one on every node and returns when all are ready.
+    pub fn start_everywhere(cluster: &Cluster, patience: Duration) -> Result<Vec<Self>> {
+        let agents =
+            cluster.nodes().map(|node| Self::start_on(cluster, node)).collect::<Result<Vec<Self>>>()?;
+        for node in cluster.nodes() {
+            until_on(cluster, node, "status", patience, |status| status["ready"] == true)?;
+        }
+        Ok(agents)
     }
 
     /// Ends it at once, as a crash would.
@@ -62,46 +78,70 @@ impl Drop for Agent {
     }
 }
 
-/// What `cellwall` answers on the node, as JSON.
+/// What `cellwall` answers on the first node, as JSON.
 pub fn ask(cluster: &Cluster, question: &str) -> Result<Value> {
-    let output = cellwall(cluster, question)?;
+    ask_on(cluster, FIRST, question)
+}
+
+/// What `cellwall` answers on a node, as JSON.
+pub fn ask_on(cluster: &Cluster, node: Node, question: &str) -> Result<Value> {
+    let output = cellwall(cluster, node, question)?;
     let said = String::from_utf8_lossy(&output.stderr);
     // 3 is the answer of a node that is not ready.
     ensure!(matches!(output.status.code(), Some(0 | 3)), "cellwall {question}: {}", said.trim());
     serde_json::from_slice(&output.stdout).with_context(|| format!("cellwall {question} printed no JSON"))
 }
 
-/// Asks until the answer is as `wanted`.
+/// Asks on the first node until the answer is as `wanted`.
 pub fn until(
     cluster: &Cluster,
     question: &str,
     patience: Duration,
     wanted: impl Fn(&Value) -> bool,
 ) -> Result<Value> {
+    until_on(cluster, FIRST, question, patience, wanted)
+}
+
+/// Asks on a node until the answer is as `wanted`.
+pub fn until_on(
+    cluster: &Cluster,
+    node: Node,
+    question: &str,
+    patience: Duration,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     let start = Instant::now();
     loop {
-        let answer = ask(cluster, question);
+        let answer = ask_on(cluster, node, question);
         match answer {
             Ok(answer) if wanted(&answer) => return Ok(answer),
             Ok(answer) if start.elapsed() > patience => {
-                bail!("not within {patience:?}; cellwall {question} says {answer:#}\n{}", log(cluster))
+                let log = log(cluster, node);
+                bail!("not within {patience:?}; cellwall {question} says {answer:#}\n{log}")
             }
             Err(error) if start.elapsed() > patience => {
-                return Err(error.context(format!("the agent does not answer\n{}", log(cluster))));
+                return Err(error.context(format!("the agent does not answer\n{}", log(cluster, node))));
             }
             _ => thread::sleep(Duration::from_millis(50)),
         }
     }
 }
 
-fn cellwall(cluster: &Cluster, question: &str) -> Result<Output> {
-    let mut command = cluster.command(program("cellwall")?);
+fn cellwall(cluster: &Cluster, node: Node, question: &str) -> Result<Output> {
+    let mut command = cluster.command_on(node, program("cellwall")?);
     command.args(["--socket", SOCKET, "-o", "json"]).args(question.split(' '));
     command.output().context("cannot run cellwall")
 }
 
-fn log(cluster: &Cluster) -> String {
-    let text = std::fs::read_to_string(cluster.folder().join("log/cellwall-agent.log")).unwrap_or_default();
+/// The log of a node's agent; that of the first one lies with those of the control plane.
+pub fn log_of(cluster: &Cluster, node: Node) -> PathBuf {
+    let logs = cluster.folder().join("log");
+    let logs = if node == FIRST { logs } else { logs.join(node.name()) };
+    logs.join("cellwall-agent.log")
+}
+
+fn log(cluster: &Cluster, node: Node) -> String {
+    let text = std::fs::read_to_string(log_of(cluster, node)).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     format!("the end of the agent's log:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
 }

@@ -13,13 +13,16 @@ use crate::places;
 /// The namespace that the chart is installed in, and the name of its release.
 pub const NAMESPACE: &str = "cellwall";
 
-/// Loads the image into the node's containerd.
+/// Loads the image into the containerd of each node.
 pub fn load_image(cluster: &Cluster) -> Result<()> {
     let image = places::workspace().join("target/image/cellwall.tar");
     ensure!(image.exists(), "{} is missing; run: make image", image.display());
-    let mut import = cluster.command("ctr");
-    import.args(["-a", CONTAINERD, "-n", "k8s.io", "images", "import"]).arg(image);
-    said(&mut import).map(drop)
+    for node in cluster.nodes() {
+        let mut import = cluster.command_on(node, "ctr");
+        import.args(["-a", CONTAINERD, "-n", "k8s.io", "images", "import"]).arg(&image);
+        said(&mut import)?;
+    }
+    Ok(())
 }
 
 /// Runs helm against the cluster; what it printed.

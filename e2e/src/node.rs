@@ -1,11 +1,16 @@
-//! The node: process 1 of a cluster, in fresh network, mount, uts, ipc and process namespaces.
+//! A node: process 1 of fresh network, mount, uts, ipc and process namespaces.
 //!
-//! It makes the machine look like a node, starts Kubernetes in the order that it needs, says `ready`, and from then
-//! on only collects dead children and waits for its end: the end of its standard input (whoever started the cluster
-//! is gone), unless it has read `stay` there, or the removal of its folder.
+//! The first node is the cluster's process 1. It makes the machine look like a node, starts Kubernetes in the order that
+//! it needs, says `ready`, and from then on only collects dead children and waits for its end: the end of its standard
+//! input (whoever started the cluster is gone), unless it has read `stay` there, or the removal of its folder.
+//!
+//! Every other node is a descendant of it in namespaces of its own ([`others`]), so the kernel ends them together.
 
 mod config;
 mod host;
+pub mod layout;
+mod network;
+mod others;
 mod services;
 
 use std::fs;
@@ -16,7 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+pub(crate) use host::{cgroup, remove_cgroups};
+
+use anyhow::{Context, Result, ensure};
+use layout::{FIRST, Node};
+use others::Other;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 
 use crate::flavour::Flavour;
@@ -27,31 +36,40 @@ pub const STAY: &str = "stay";
 /// What the node writes when the cluster can be used.
 pub const READY: &str = "ready";
 
-/// Where containerd answers, inside the node.
+/// Options of unshare(1) for a node. When unshare ends, so does the node, and whatever is in its process namespace.
+pub(crate) const NAMESPACES: [&str; 8] =
+    ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+/// Where containerd answers, inside a node.
 pub const CONTAINERD: &str = config::CONTAINERD;
-/// Name of the node in Kubernetes.
-pub const NAME: &str = "node";
+/// Name of the first node in Kubernetes.
+pub const NAME: &str = "node-1";
 /// Its IPv4 address.
 pub const ADDRESS: &str = "172.30.0.11";
 /// Its IPv6 address.
 pub const ADDRESS6: &str = "fd00:30::11";
-/// Where the API server answers, inside the node's network.
-pub const SERVER: &str = "https://172.30.0.11:6443";
-/// Addresses of a machine outside the cluster, which is the node's gateway.
+/// Addresses of a machine outside the cluster, which is the nodes' gateway.
 pub const OUTSIDE: [&str; 2] = ["172.30.0.1", "fd00:30::1"];
-/// What pods have addresses from.
-pub const PODS: [&str; 2] = ["10.244.0.0/24", "fd00:10:244::/64"];
 /// What Services have addresses from.
 const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
+/// The Service of the API server, and the one of a DNS server, which nobody runs.
+const API_SERVICE: [&str; 2] = ["10.96.0.1", "fd00:10:96::1"];
+const DNS_SERVICE: [&str; 2] = ["10.96.0.10", "fd00:10:96::a"];
 
-/// Runs the node of the cluster `name` until the cluster ends. Everything in its process namespace ends with it.
-pub fn run(name: &str, flavour: Flavour) -> Result<()> {
+/// Runs a node of the cluster `name` until the cluster ends. Everything in its process namespace ends with it.
+pub fn run(name: &str, node: Node, flavour: Flavour) -> Result<()> {
     ensure!(getpid().is_init(), "`cluster node` is started by `cluster up`, in namespaces of its own");
+    if node != FIRST {
+        return others::run(name, node, flavour);
+    }
     let orphaned = Arc::new(AtomicBool::new(false));
     watch_harness(orphaned.clone());
 
     let folder = places::of(name);
-    let ended = start(name, flavour, &folder, &orphaned).map(|()| {
+    // It is needed when the folder is gone.
+    let cgroup = cgroup(&folder)?;
+    // The other nodes last as long as this.
+    let ended = start(name, flavour, &folder, &orphaned).map(|_others| {
         say(READY);
         while !orphaned.load(Ordering::Relaxed) && folder.exists() {
             collect();
@@ -62,7 +80,7 @@ pub fn run(name: &str, flavour: Flavour) -> Result<()> {
         say(&format!("failed: {error:#}"));
     }
     end_all();
-    host::remove_cgroups(name);
+    remove_cgroups(&cgroup);
     if ended.is_ok() || orphaned.load(Ordering::Relaxed) {
         // Only the logs of a cluster that could not come up are worth keeping.
         let _ = fs::remove_dir_all(&folder);
@@ -70,10 +88,23 @@ pub fn run(name: &str, flavour: Flavour) -> Result<()> {
     Ok(())
 }
 
-fn start(name: &str, flavour: Flavour, folder: &Path, orphaned: &AtomicBool) -> Result<()> {
-    host::become_node(name)?;
-    config::write(name, flavour, folder)?;
-    services::start(folder, orphaned)
+fn start(name: &str, flavour: Flavour, folder: &Path, orphaned: &AtomicBool) -> Result<Vec<Other>> {
+    // Before anything is mounted here: they are to see the machine's file systems and not ours.
+    let mut others = Node::all(flavour.nodes)
+        .skip(1)
+        .map(|node| Other::start(name, node, flavour))
+        .collect::<Result<Vec<Other>>>()?;
+    host::become_node(folder, FIRST)?;
+    let processes: Vec<u32> = others.iter().map(|other| other.init).collect();
+    network::connect(&processes).context("cannot set up the network of the nodes")?;
+    host::forward()?;
+    config::keys(flavour, folder).context("cannot make certificates")?;
+    config::write(FIRST, flavour, folder)?;
+    for other in &mut others {
+        other.go()?;
+    }
+    services::start(flavour, folder, orphaned, &mut others)?;
+    Ok(others)
 }
 
 /// One line for whoever started us, who may be gone.
@@ -81,6 +112,7 @@ fn say(line: &str) {
     let _ = writeln!(stdout(), "{}", line.replace('\n', "\n  "));
 }
 
+/// Ends the cluster with the one who started it, unless that one says otherwise.
 fn watch_harness(orphaned: Arc<AtomicBool>) {
     thread::spawn(move || {
         let mut line = String::new();
@@ -99,12 +131,12 @@ fn collect() {
 /// Containers keep their cgroups busy until they are gone, so they go first and the cgroups after them.
 fn end_all() {
     for _ in 0..100 {
-        let others = others();
-        for pid in &others {
+        let processes = processes();
+        for pid in &processes {
             let _ = kill_process(*pid, Signal::KILL);
         }
         collect();
-        if others.is_empty() {
+        if processes.is_empty() {
             return;
         }
         thread::sleep(Duration::from_millis(20));
@@ -112,7 +144,7 @@ fn end_all() {
 }
 
 /// All processes of this namespace but us.
-fn others() -> Vec<Pid> {
+fn processes() -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(Pid::from_raw).filter(|pid| !pid.is_init()).collect()

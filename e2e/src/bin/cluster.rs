@@ -1,4 +1,4 @@
-//! `cluster`: a Kubernetes cluster of one node on this machine.
+//! `cluster`: a Kubernetes cluster on this machine.
 
 use std::process::ExitCode;
 

@@ -6,40 +6,51 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{ADDRESS, ADDRESS6, NAME, PODS, SERVER};
-use crate::flavour::{Flavour, Network, Proxy};
+use super::layout::Node;
+use super::{ADDRESS, ADDRESS6, API_SERVICE, DNS_SERVICE, cgroup};
+use crate::flavour::{Families, Flavour, Network, Proxy};
 use crate::image;
 use crate::pki::Authority;
 
 /// Where containerd answers, inside the node.
 pub(super) const CONTAINERD: &str = "/run/containerd.sock";
 
-/// Writes what lies in the cluster's folder (keys, kubeconfigs) and what only the node sees (under /run).
-pub(super) fn write(name: &str, flavour: Flavour, folder: &Path) -> Result<()> {
-    keys(folder).context("cannot make certificates")?;
+/// Writes what only the node sees, under /run.
+pub(super) fn write(node: Node, flavour: Flavour, folder: &Path) -> Result<()> {
     fs::create_dir_all("/run/cni").context("cannot make /run/cni")?;
-    put("/run/resolv.conf", "nameserver 10.96.0.10\n")?;
+    put("/run/resolv.conf", &format!("nameserver {}\n", flavour.families.of(&DNS_SERVICE)[0]))?;
     put("/run/containerd.toml", &containerd())?;
-    put("/run/cni/10-pods.conflist", &network(flavour.network).to_string())?;
-    put("/run/kubelet.yaml", &kubelet(name, folder).to_string())?;
-    put("/run/proxy.yaml", &proxy(flavour.proxy, folder).to_string())
+    put("/run/cni/10-pods.conflist", &network(node, flavour).to_string())?;
+    put("/run/kubelet.yaml", &kubelet(node, flavour, folder)?.to_string())?;
+    put("/run/proxy.yaml", &proxy(node, flavour.proxy, folder).to_string())
 }
 
 fn put(path: &str, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {path}"))
 }
 
-fn keys(folder: &Path) -> Result<()> {
+/// Where the API server answers, inside the nodes' network.
+pub(super) fn server(families: Families) -> String {
+    families.of(&[format!("https://{ADDRESS}:6443"), format!("https://[{ADDRESS6}]:6443")]).remove(0)
+}
+
+/// Keys and kubeconfigs of all nodes and of the control plane, in the cluster's folder.
+pub(super) fn keys(flavour: Flavour, folder: &Path) -> Result<()> {
     let authority = Authority::new(&folder.join("pki"))?;
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"];
-    let addresses = [ADDRESS, ADDRESS6, "127.0.0.1", "10.96.0.1", "fd00:10:96::1"];
-    authority.sign("apiserver", "kube-apiserver", None, &[&names[..], &addresses[..]].concat())?;
+    let addresses = [&[ADDRESS, ADDRESS6, "127.0.0.1"][..], &API_SERVICE].concat();
+    authority.sign("apiserver", "kube-apiserver", None, &[&names[..], &addresses].concat())?;
     authority.sign("admin", "admin", Some("system:masters"), &[])?;
-    let node = format!("system:node:{NAME}");
-    authority.sign("kubelet", &node, Some("system:nodes"), &[NAME, ADDRESS, ADDRESS6])?;
     authority.key_pair("tokens")?;
-    authority.kubeconfig("admin", SERVER, &folder.join("kubeconfig"))?;
-    authority.kubeconfig("kubelet", SERVER, &folder.join("pki/kubelet.kubeconfig"))
+    let server = server(flavour.families);
+    authority.kubeconfig("admin", &server, &folder.join("kubeconfig"))?;
+    for node in Node::all(flavour.nodes) {
+        let (name, [four, six]) = (node.name(), node.addresses());
+        let user = format!("system:node:{name}");
+        authority.sign(&name, &user, Some("system:nodes"), &[&name, &four, &six])?;
+        authority.kubeconfig(&name, &server, &folder.join(format!("pki/{name}.kubeconfig")))?;
+    }
+    Ok(())
 }
 
 fn containerd() -> String {
@@ -62,19 +73,20 @@ conf_dir = "/run/cni"
 }
 
 /// A veth pair for each pod, in both families, routed or on a bridge, and host ports.
-fn network(network: Network) -> Value {
-    let ranges: Vec<Value> = PODS.iter().map(|range| json!([{"subnet": range}])).collect();
+fn network(node: Node, flavour: Flavour) -> Value {
+    let ranges = flavour.families.of(&node.pods()).into_iter().map(|range| json!([{"subnet": range}]));
+    let routes = flavour.families.of(&["0.0.0.0/0", "::/0"]).into_iter().map(|range| json!({"dst": range}));
     let mut pods = json!({
-        "type": network.plugin(),
+        "type": flavour.network.plugin(),
         "ipMasq": false,
         "ipam": {
             "type": "host-local",
             "dataDir": "/run/cni-addresses",
-            "ranges": ranges,
-            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+            "ranges": ranges.collect::<Vec<Value>>(),
+            "routes": routes.collect::<Vec<Value>>(),
         },
     });
-    if network == Network::Bridge {
+    if flavour.network == Network::Bridge {
         pods["bridge"] = json!("pods0");
         pods["isGateway"] = json!(true);
         pods["hairpinMode"] = json!(true);
@@ -83,15 +95,16 @@ fn network(network: Network) -> Value {
     json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [pods, host_ports]})
 }
 
-fn kubelet(name: &str, folder: &Path) -> Value {
+fn kubelet(node: Node, flavour: Flavour, folder: &Path) -> Result<Value> {
     let pki = |file: &str| folder.join("pki").join(file);
-    json!({
+    let name = node.name();
+    Ok(json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "failCgroupV1": false,
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": false,
-        "cgroupRoot": format!("/{name}"),
+        "cgroupRoot": format!("/{}/{name}", cgroup(folder)?),
         "enforceNodeAllocatable": [],
         "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
         "authentication": {
@@ -100,9 +113,9 @@ fn kubelet(name: &str, folder: &Path) -> Value {
             "x509": {"clientCAFile": pki("ca.crt")},
         },
         "authorization": {"mode": "AlwaysAllow"},
-        "tlsCertFile": pki("kubelet.crt"),
-        "tlsPrivateKeyFile": pki("kubelet.key"),
-        "clusterDNS": ["10.96.0.10"],
+        "tlsCertFile": pki(&format!("{name}.crt")),
+        "tlsPrivateKeyFile": pki(&format!("{name}.key")),
+        "clusterDNS": flavour.families.of(&DNS_SERVICE),
         "clusterDomain": "cluster.local",
         "resolvConf": "/run/resolv.conf",
         "failSwapOn": false,
@@ -112,16 +125,16 @@ fn kubelet(name: &str, folder: &Path) -> Value {
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         // The node says what it is within a second and not after ten.
         "nodeStatusUpdateFrequency": "1s",
-    })
+    }))
 }
 
-fn proxy(mode: Proxy, folder: &Path) -> Value {
+fn proxy(node: Node, mode: Proxy, folder: &Path) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": mode.name(),
         "clientConnection": {"kubeconfig": folder.join("kubeconfig")},
-        "hostnameOverride": NAME,
+        "hostnameOverride": node.name(),
         // Limits of the whole machine are not ours.
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     })

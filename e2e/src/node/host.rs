@@ -1,24 +1,24 @@
 //! Makes namespaces look like a machine of their own.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
 
-use super::{ADDRESS, ADDRESS6, OUTSIDE, PODS};
+use super::layout::Node;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Host name, network and file systems of the node, and a cgroup for its pods.
-pub(super) fn become_node(name: &str) -> Result<()> {
-    rustix::system::sethostname(super::NAME.as_bytes()).context("cannot set the host name")?;
+/// Host name and file systems of a node of the cluster in `folder`, and a cgroup for its pods.
+pub(super) fn become_node(folder: &Path, node: Node) -> Result<()> {
+    let cgroup = cgroup(folder)?;
+    rustix::system::sethostname(node.name().as_bytes()).context("cannot set the host name")?;
     mount_all().context("cannot mount the node's file systems")?;
-    network().context("cannot set up the node's network")?;
     for hierarchy in hierarchies() {
-        let cgroup = hierarchy.join(name);
-        fs::create_dir(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
+        let cgroup = hierarchy.join(&cgroup).join(node.name());
+        fs::create_dir_all(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
     }
     Ok(())
 }
@@ -52,17 +52,8 @@ fn mount_all() -> Result<()> {
     Ok(())
 }
 
-fn network() -> Result<()> {
-    ip("link set lo up")?;
-    // It carries the node's addresses, and leads to a machine that knows the way to pods and nothing else.
-    ip("netns add outside")?;
-    ip("link add eth0 type veth peer name eth0 netns outside")?;
-    ip(&format!("address add {ADDRESS}/24 dev eth0"))?;
-    ip(&format!("address add {ADDRESS6}/64 dev eth0 nodad"))?;
-    ip("link set eth0 up")?;
-    ip("route add default via 172.30.0.1 dev eth0")?;
-    ip("-6 route add default via fd00:30::1 dev eth0")?;
-    outside()?;
+/// Lets packets through that are for others.
+pub(super) fn forward() -> Result<()> {
     // The plugins wait for a pod to know that nobody else has its address, and not for the node's end of its interface: the
     // first IPv6 packets of a pod would be lost.
     let alone = ("ipv6/conf/default/accept_dad", "0");
@@ -70,23 +61,6 @@ fn network() -> Result<()> {
         let path = Path::new("/proc/sys/net").join(setting);
         fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
-}
-
-fn outside() -> Result<()> {
-    let [four, six] = OUTSIDE;
-    ip("-n outside link set lo up")?;
-    ip(&format!("-n outside address add {four}/24 dev eth0"))?;
-    ip(&format!("-n outside address add {six}/64 dev eth0 nodad"))?;
-    ip("-n outside link set eth0 up")?;
-    ip(&format!("-n outside route add {} via {ADDRESS}", PODS[0]))?;
-    ip(&format!("-n outside -6 route add {} via {ADDRESS6}", PODS[1]))
-}
-
-fn ip(arguments: &str) -> Result<()> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().context("cannot run ip")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {arguments}: {}", said.trim());
     Ok(())
 }
 
@@ -101,10 +75,17 @@ fn hierarchies() -> Vec<PathBuf> {
     folders.filter(|path| !path.is_symlink() && path.join("cgroup.procs").exists()).collect()
 }
 
-/// Cgroups outlive the processes in them.
-pub(super) fn remove_cgroups(name: &str) {
+/// Name of the cgroup of the cluster in `folder`. Clusters of several trees may have the same name.
+pub(crate) fn cgroup(folder: &Path) -> Result<String> {
+    let metadata = fs::metadata(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{name}-{}", metadata.ino()))
+}
+
+/// Removes that cgroup: it outlives the processes in it.
+pub(crate) fn remove_cgroups(cgroup: &str) {
     for hierarchy in hierarchies() {
-        remove_cgroup(&hierarchy.join(name));
+        remove_cgroup(&hierarchy.join(cgroup));
     }
 }
 

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::config::CONTAINERD;
-use super::{ADDRESS, ADDRESS6, NAME, PODS, SERVICES, say};
+use super::layout::{FIRST, Node};
+use super::others::Other;
+use super::{ADDRESS, ADDRESS6, SERVICES, say};
+use crate::flavour::Flavour;
 use crate::places;
 
 /// How long one step may take. Machines are shared: the limit is for what hangs, not for what is slow.
@@ -20,20 +23,52 @@ const PATIENCE: Duration = Duration::from_mins(3);
 const PERIOD: Duration = Duration::from_millis(100);
 
 struct Services<'a> {
+    node: Node,
+    flavour: Flavour,
     folder: PathBuf,
     orphaned: &'a AtomicBool,
-    running: Vec<(&'static str, Child)>,
+    running: Vec<(String, Child)>,
+    /// The other nodes, of the first one.
+    others: &'a mut [Other],
 }
 
-/// Starts everything and returns when pods can be made. What was started goes on.
-pub(super) fn start(folder: &Path, orphaned: &AtomicBool) -> Result<()> {
-    let mut services = Services { folder: folder.to_owned(), orphaned, running: Vec::new() };
+/// Starts everything of the first node and returns when pods can be made on all. What was started goes on.
+pub(super) fn start(
+    flavour: Flavour,
+    folder: &Path,
+    orphaned: &AtomicBool,
+    others: &mut [Other],
+) -> Result<()> {
+    let mut services = Services::new(FIRST, flavour, folder, orphaned, others)?;
     services.runtime()?;
     services.control_plane()?;
-    services.node()
+    services.kubelet()?;
+    Node::all(flavour.nodes).try_for_each(|node| services.until_ready(node))?;
+    let kubectl = services.kubectl();
+    services.until("pods may be made", || kubectl(&["get", "serviceaccount", "default"]).is_some())
 }
 
-impl Services<'_> {
+/// Starts what another node needs, and returns when it runs; the first one sees whether it is ready.
+pub(super) fn join(node: Node, flavour: Flavour, folder: &Path, orphaned: &AtomicBool) -> Result<()> {
+    let mut services = Services::new(node, flavour, folder, orphaned, &mut [])?;
+    services.runtime()?;
+    services.kubelet()
+}
+
+impl<'a> Services<'a> {
+    fn new(
+        node: Node,
+        flavour: Flavour,
+        folder: &Path,
+        orphaned: &'a AtomicBool,
+        others: &'a mut [Other],
+    ) -> Result<Self> {
+        let folder = folder.to_owned();
+        let services = Self { node, flavour, folder, orphaned, running: Vec::new(), others };
+        fs::create_dir_all(services.logs()).context("cannot make the folder of logs")?;
+        Ok(services)
+    }
+
     fn runtime(&mut self) -> Result<()> {
         say("starting containerd and loading the images");
         self.spawn("containerd", Command::new("containerd").args(["-c", "/run/containerd.toml"]))?;
@@ -67,7 +102,8 @@ impl Services<'_> {
     }
 
     fn apiserver(&self) -> Vec<String> {
-        let services = SERVICES.join(",");
+        let services = self.flavour.families.of(&SERVICES).join(",");
+        let address = self.flavour.families.of(&[ADDRESS, ADDRESS6])[0];
         let mut arguments: Vec<String> = [
             "--etcd-servers=http://127.0.0.1:2379",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -79,7 +115,7 @@ impl Services<'_> {
         .map(str::to_owned)
         .to_vec();
         arguments.push(format!("--service-cluster-ip-range={services}"));
-        arguments.push(format!("--advertise-address={ADDRESS}"));
+        arguments.push(format!("--advertise-address={address}"));
         for (flag, file) in [
             ("service-account-key-file", "tokens.pub"),
             ("service-account-signing-key-file", "tokens.key"),
@@ -94,25 +130,30 @@ impl Services<'_> {
         arguments
     }
 
-    fn node(&mut self) -> Result<()> {
+    fn kubelet(&mut self) -> Result<()> {
         say("starting the kubelet");
-        let kubeconfig = format!("--kubeconfig={}", self.pki("kubelet.kubeconfig"));
-        let name = format!("--hostname-override={NAME}");
-        let addresses = format!("--node-ip={ADDRESS},{ADDRESS6}");
+        let name = self.node.name();
+        let kubeconfig = format!("--kubeconfig={}", self.pki(&format!("{name}.kubeconfig")));
+        let name = format!("--hostname-override={name}");
+        let addresses = format!("--node-ip={}", self.flavour.families.of(&self.node.addresses()).join(","));
         let arguments = ["--config=/run/kubelet.yaml", &kubeconfig, &name, &addresses];
         self.spawn("kubelet", kubernetes("kubelet").args(arguments))?;
-        self.spawn("kube-proxy", kubernetes("kube-proxy").arg("--config=/run/proxy.yaml"))?;
+        self.spawn("kube-proxy", kubernetes("kube-proxy").arg("--config=/run/proxy.yaml"))
+    }
 
+    fn until_ready(&mut self, node: Node) -> Result<()> {
         let kubectl = self.kubectl();
+        let name = node.name();
         let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
-        self.until("the node is ready", || {
-            kubectl(&["get", "node", NAME, "-o", ready]).is_some_and(|status| status == "True")
+        self.until(&format!("{name} is ready"), || {
+            kubectl(&["get", "node", &name, "-o", ready]).is_some_and(|status| status == "True")
         })?;
         // The controllers would have taken these ranges from a larger one and given them to the node.
-        let ranges = serde_json::json!({"spec": {"podCIDR": PODS[0], "podCIDRs": PODS}}).to_string();
-        let patched = kubectl(&["patch", "node", NAME, "--type=merge", "-p", &ranges]);
+        let ranges = self.flavour.families.of(&node.pods());
+        let ranges = serde_json::json!({"spec": {"podCIDR": ranges[0], "podCIDRs": ranges}}).to_string();
+        let patched = kubectl(&["patch", "node", &name, "--type=merge", "-p", &ranges]);
         patched.context("cannot give the node its ranges of pod addresses")?;
-        self.until("pods may be made", || kubectl(&["get", "serviceaccount", "default"]).is_some())
+        Ok(())
     }
 
     fn pki(&self, file: &str) -> String {
@@ -129,28 +170,39 @@ impl Services<'_> {
         }
     }
 
-    fn spawn(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
+    fn spawn(&mut self, name: &str, command: &mut Command) -> Result<()> {
         let log = File::create(self.log(name)).context("cannot make a log")?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        self.running.push((name, child));
+        self.running.push((name.to_owned(), child));
         Ok(())
     }
 
+    /// Those of the first node are the cluster's.
+    fn logs(&self) -> PathBuf {
+        let logs = self.folder.join("log");
+        if self.node == FIRST { logs } else { logs.join(self.node.name()) }
+    }
+
     fn log(&self, name: &str) -> PathBuf {
-        self.folder.join("log").join(format!("{name}.log"))
+        self.logs().join(format!("{name}.log"))
     }
 
     /// Waits for `done`; an error when something that runs has ended, or nobody wants the cluster any more.
     fn until(&mut self, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
         let start = Instant::now();
+        let logs = self.logs();
         while !done() {
             ensure!(!self.orphaned.load(Ordering::Relaxed), "nobody waits for the cluster any more");
             for (name, child) in &mut self.running {
                 if let Some(status) = child.try_wait().context("cannot wait for a child")? {
-                    let log = self.folder.join("log").join(format!("{name}.log"));
+                    let log = logs.join(format!("{name}.log"));
                     bail!("{name} ended ({status}); the end of {}:\n{}", log.display(), tail(&log));
                 }
+            }
+            for other in &mut *self.others {
+                let ended = other.parent.try_wait().context("cannot wait for a node")?;
+                ensure!(ended.is_none(), "{} ended; it said why above", other.node.name());
             }
             if start.elapsed() > PATIENCE {
                 let (name, _) =

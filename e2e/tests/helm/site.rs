@@ -11,6 +11,7 @@ use cellwall_e2e::flavour::Flavour;
 use cellwall_e2e::heartbeat::{self, Heartbeat};
 use cellwall_e2e::helm::{NAMESPACE, ask, load_image};
 use cellwall_e2e::image::AGNHOST;
+use cellwall_e2e::target::why_not_below;
 use serde_json::{Value, json};
 
 /// How long something may take that has no promise. Machines are shared.
@@ -27,8 +28,8 @@ pub(crate) struct Site {
 impl Site {
     /// None, and said so, where no cluster can be had.
     pub(crate) fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: a cluster needs root");
+        if let Some(why) = why_not_below() {
+            println!("skipped: {why}");
             return None;
         }
         let cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_cluster")), Flavour::default());

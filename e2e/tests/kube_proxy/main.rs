@@ -13,6 +13,7 @@ mod scene;
 use std::sync::Mutex;
 
 use cellwall_e2e::flavour::{Flavour, Network, Proxy};
+use cellwall_e2e::target::why_not_below;
 
 use crate::scene::{Scene, at_once};
 
@@ -21,27 +22,27 @@ static ONE: Mutex<()> = Mutex::new(());
 
 #[test]
 fn with_nftables_and_routed_pods_the_chosen_backend_is_judged() {
-    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Routed });
+    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Routed, ..Flavour::default() });
 }
 
 #[test]
 fn with_nftables_and_bridged_pods_the_chosen_backend_is_judged() {
-    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Bridge });
+    every_service(Flavour { proxy: Proxy::Nftables, network: Network::Bridge, ..Flavour::default() });
 }
 
 #[test]
 fn with_iptables_and_routed_pods_the_chosen_backend_is_judged() {
-    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Routed });
+    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Routed, ..Flavour::default() });
 }
 
 #[test]
 fn with_iptables_and_bridged_pods_the_chosen_backend_is_judged() {
-    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Bridge });
+    every_service(Flavour { proxy: Proxy::Iptables, network: Network::Bridge, ..Flavour::default() });
 }
 
 fn every_service(flavour: Flavour) {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: a cluster needs root");
+    if let Some(why) = why_not_below() {
+        println!("skipped: {why}");
         return;
     }
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

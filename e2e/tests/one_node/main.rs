@@ -15,6 +15,7 @@ use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::flavour::Flavour;
 use cellwall_e2e::heartbeat::{self, Heartbeat};
 use cellwall_e2e::image::AGNHOST;
+use cellwall_e2e::target::why_not_below;
 use serde_json::Value;
 
 /// How long something may take that has no promise. Machines are shared.
@@ -42,8 +43,8 @@ struct Pods<'a> {
 impl Node {
     /// The node, with an agent that is ready. None, and said so, where none can be had.
     fn take() -> Option<MutexGuard<'static, Option<Self>>> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: a cluster needs root");
+        if let Some(why) = why_not_below() {
+            println!("skipped: {why}");
             return None;
         }
         // A test that failed must not fail the others.

@@ -28,7 +28,7 @@ fn a_real_api_server_lists_every_kind_and_tells_what_is_new() {
 
     for object in [
         "Namespace kube-system",
-        "Node node",
+        "Node node-1",
         "Service default/kubernetes",
         "EndpointSlice default/kubernetes",
     ] {

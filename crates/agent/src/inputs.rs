@@ -6,16 +6,25 @@ use std::future::Future;
 use anyhow::{Context, Result};
 use cellwall_datapath::links;
 use cellwall_kube::source::{self, SourceEvent};
+use cellwall_policy::model::Announced;
 use tokio::sync::mpsc;
 
 use crate::args::{Args, Source};
 use crate::run::Input;
+use crate::{announcements, chain};
 
 /// Inputs that wait for the loop; sources wait when there are more.
 pub(crate) const QUEUE: usize = 16_384;
+/// Interfaces that somebody wants looked at.
+const LOOKS: usize = 256;
 
-/// Starts them. One that ends says so, and with it the loop ends.
-pub(crate) async fn spawn(args: &Args, inputs: &mpsc::Sender<Input>) -> Result<()> {
+/// Starts them; where the CNI plugin's announcements go. A watch that ends says so, and with it the loop ends.
+pub(crate) async fn spawn(args: &Args, inputs: &mpsc::Sender<Input>) -> Result<mpsc::Sender<Announced>> {
+    let (look, asked) = mpsc::channel(LOOKS);
+    let announcements = announcements::spawn(&args.socket, inputs.clone(), look).await;
+    if let Some((folder, entry)) = args.entry() {
+        tokio::spawn(chain::keep(folder, entry, inputs.clone()));
+    }
     let (events, received) = mpsc::channel(QUEUE);
     match &args.source {
         Source::Folder(path) => {
@@ -30,8 +39,8 @@ pub(crate) async fn spawn(args: &Args, inputs: &mpsc::Sender<Input>) -> Result<(
         }
     }
     let (changes, received) = mpsc::channel(QUEUE);
-    listen("interfaces", links::watch(changes), received, from_links, inputs.clone());
-    Ok(())
+    listen("interfaces", links::watch(changes, asked), received, from_links, inputs.clone());
+    Ok(announcements)
 }
 
 /// Runs `watch` and forwards what it sends to `received`, until it ends.

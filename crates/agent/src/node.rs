@@ -12,12 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 use cellwall_abi::{Addr6, Be32, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, Live, planted};
 use cellwall_api::v1alpha1::{Endpoint, Policy};
 use cellwall_datapath::TableError;
-use cellwall_policy::compile::{Compiled, Compiler};
-use cellwall_policy::model::{Change, Cluster, Kind, Left, Touched};
+use cellwall_policy::compile::{Compiled, Compiler, EndpointReport};
+use cellwall_policy::model::{Change, Cluster, Kind, Left, ObjectKey, Touched};
 use cellwall_policy::plan::Capacities;
 use cellwall_policy::wanted::Observed;
 use tracing::warn;
 
+use crate::chain::Chained;
 use crate::kernel::{Count, Hook, Kernel, Usage};
 use crate::run::Input;
 use crate::sources::Sources;
@@ -55,6 +56,25 @@ impl Retry {
     }
 }
 
+/// A pod that the live revision was compiled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LivePod {
+    pod: Option<ObjectKey>,
+    uid: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl LivePod {
+    fn new(report: &EndpointReport) -> Self {
+        Self { pod: report.pod.clone(), uid: report.uid.clone(), addresses: report.addresses.clone() }
+    }
+
+    /// True when it is the pod of `report`.
+    pub(crate) fn is(&self, report: &EndpointReport) -> bool {
+        self.pod == report.pod && self.uid == report.uid && self.addresses == report.addresses
+    }
+}
+
 /// The answers that are made of a compilation, kept until the next one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lists {
@@ -70,9 +90,12 @@ pub struct Node<K> {
     pub(crate) cluster: Cluster,
     pub(crate) sources: Sources,
     pub(crate) links_listed: bool,
+    pub(crate) chained: Chained,
     touched: Touched,
     compiler: Compiler,
     pub(crate) compiled: Option<Compiled>,
+    /// The pods of the live revision, by interface index; empty until something was written.
+    pub(crate) live_pods: BTreeMap<u32, LivePod>,
     /// What the tables hold, kept in step with every write; `None` when that is not known and must be read.
     observed: Option<Observed>,
     pub(crate) live: Live,
@@ -116,8 +139,10 @@ impl<K: Kernel> Node<K> {
             cluster,
             sources: Sources::default(),
             links_listed: false,
+            chained: Chained::default(),
             touched: Touched::default(),
             compiled: None,
+            live_pods: BTreeMap::new(),
             live: observed.live,
             live_since: SystemTime::now(),
             observed: Some(observed),
@@ -186,6 +211,7 @@ impl<K: Kernel> Node<K> {
                 let Cluster { left, links, .. } = &mut self.cluster;
                 left.retain(|ifindex, _| links.contains_key(ifindex));
             }
+            Input::Chained(chained) => self.chained = chained,
             // The loop's matter.
             Input::Ended(_) => {}
         }
@@ -264,6 +290,6 @@ fn kind(change: &Change) -> Option<Kind> {
         Change::Bad(problem) => Some(problem.object.kind),
         Change::Gone(key) => Some(key.kind),
         Change::Listed(kind, _) => Some(*kind),
-        Change::Link(_) | Change::LinkGone(_) | Change::NodeAddresses(_) => None,
+        Change::Link(_) | Change::LinkGone(_) | Change::Announced(_) | Change::NodeAddresses(_) => None,
     }
 }

@@ -11,6 +11,7 @@ use cellwall_policy::model::{Change, Kind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
+use crate::chain::Chained;
 use crate::kernel::Kernel;
 use crate::node::Node;
 use crate::stats::Stats;
@@ -43,6 +44,8 @@ pub enum Input {
     Interfaces(BTreeSet<u32>),
     /// The interfaces were listed once.
     LinksListed,
+    /// Whether the CNI plugin is in the configuration that the runtime reads.
+    Chained(Chained),
     /// A watch gave up: nothing of it will arrive any more.
     Ended(String),
 }

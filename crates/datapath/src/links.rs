@@ -48,8 +48,12 @@ pub enum LinkEvent {
 }
 
 /// Watches the interfaces of this network namespace and sends what it sees, until the receiver is closed.
-/// Interfaces that are there at first are `preexisting`.
-pub async fn watch(changes: mpsc::Sender<LinkEvent>) -> Result<(), WatchError> {
+/// Interfaces that are there at first are `preexisting`. An interface whose index comes from `look` is looked at at
+/// once: somebody knows that its other end is ready.
+pub async fn watch(
+    changes: mpsc::Sender<LinkEvent>,
+    mut look: mpsc::Receiver<u32>,
+) -> Result<(), WatchError> {
     let events = Events::open(&GROUPS).and_then(register).map_err(WatchError::Socket)?;
     let mut watch =
         Watch { events, reader: Reader::open().map_err(WatchError::Socket)?, state: State::default() };
@@ -66,6 +70,7 @@ pub async fn watch(changes: mpsc::Sender<LinkEvent>) -> Result<(), WatchError> {
         let due = watch.state.due().map_or(next_list, |due| due.min(next_list));
         news = tokio::select! {
             heard = watch.hear() => watch.follow(&heard?)?,
+            Some(ifindex) = look.recv() => watch.look_at(ifindex)?,
             () = sleep_until(due) => {
                 if Instant::now() >= next_list {
                     next_list = Instant::now() + RELIST;
@@ -172,11 +177,15 @@ impl Watch {
         Ok(news)
     }
 
+    fn look_at(&mut self, ifindex: u32) -> Result<Vec<LinkEvent>, WatchError> {
+        let seen = self.reader.one(ifindex).map_err(refused("an interface"))?;
+        Ok(self.state.looked(ifindex, seen))
+    }
+
     fn look_at_due(&mut self) -> Result<Vec<LinkEvent>, WatchError> {
         let mut news = Vec::new();
         for ifindex in self.state.take_due(Instant::now()) {
-            let seen = self.reader.one(ifindex).map_err(refused("an interface"))?;
-            news.extend(self.state.looked(ifindex, seen));
+            news.extend(self.look_at(ifindex)?);
         }
         Ok(news)
     }

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use cellwall_policy::plan::{plan, taken_over};
 use tracing::{debug, error, info, warn};
 
-use super::{Enforcing, Node, Retry};
+use super::{Enforcing, LivePod, Node, Retry};
 use crate::kernel::Kernel;
 
 impl<K: Kernel> Node<K> {
@@ -72,6 +72,7 @@ impl<K: Kernel> Node<K> {
                 return Enforcing::Refused(refusal.to_string());
             }
         };
+        let pods_of_it = compiled.endpoints.iter().map(|(at, report)| (*at, LivePod::new(report))).collect();
         let pods = taken_over(&compiled.wanted, &observed);
         self.take_over(&pods);
         if let Err(error) = self.kernel.run_all(&ops) {
@@ -88,6 +89,8 @@ impl<K: Kernel> Node<K> {
             self.stats.apply_seconds.observe(took.as_secs_f64());
             debug!(writes = ops.len(), revision = observed.live.0, ?took, "applied");
         }
+        self.live_pods = pods_of_it;
+        self.lists_stale = true;
         self.went_live(observed.live);
         self.observed = Some(observed);
         Enforcing::Applied

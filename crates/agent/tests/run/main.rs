@@ -1,5 +1,7 @@
 //! The loop over a kernel in memory.
 
+mod announced;
+mod chain;
 mod fake;
 mod histories;
 mod metrics;

@@ -22,6 +22,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct Watching {
     runtime: Runtime,
     received: mpsc::Receiver<LinkEvent>,
+    look: mpsc::Sender<u32>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -29,14 +30,15 @@ impl Watching {
     /// `room`: how many events may wait.
     fn start(net: &Net, room: usize) -> Self {
         let (send, received) = mpsc::channel(room);
+        let (look, asked) = mpsc::channel(8);
         let path = net.host.path();
         let worker = std::thread::spawn(move || {
             // Sockets belong to the namespace of the thread that opens them.
             let host = File::open(path).expect("the namespace is alive");
             move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network)).expect("root");
-            runtime().block_on(watch(send)).expect("a closed receiver is no error");
+            runtime().block_on(watch(send, asked)).expect("a closed receiver is no error");
         });
-        Self { runtime: runtime(), received, worker: Some(worker) }
+        Self { runtime: runtime(), received, look, worker: Some(worker) }
     }
 
     /// With everything that is there at first behind it.

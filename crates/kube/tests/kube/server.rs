@@ -168,7 +168,7 @@ pub(crate) fn kind(event: &SourceEvent) -> Kind {
             Change::Bad(problem) => problem.object.kind,
             Change::Gone(key) => key.kind,
             Change::Listed(kind, _) => *kind,
-            Change::Link(_) | Change::LinkGone(_) | Change::NodeAddresses(_) => {
+            Change::Link(_) | Change::LinkGone(_) | Change::Announced(_) | Change::NodeAddresses(_) => {
                 panic!("not of a source: {change:?}")
             }
         },

@@ -26,12 +26,17 @@ pub struct Agent {
 impl Agent {
     /// Starts it on the node, with the cluster's own kubeconfig. Its log is with those of the cluster.
     pub fn start(cluster: &Cluster) -> Result<Self> {
+        Self::start_with(cluster, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(cluster: &Cluster, more: &[&str]) -> Result<Self> {
         let log = cluster.folder().join("log/cellwall-agent.log");
         let log =
             OpenOptions::new().create(true).append(true).open(log).context("cannot open the agent's log")?;
         let mut command = cluster.command(program("cellwall-agent")?);
         command.args(["--node-name", node::NAME, "--socket", SOCKET, "--kubeconfig"]);
-        command.arg(cluster.folder().join("kubeconfig"));
+        command.arg(cluster.folder().join("kubeconfig")).args(more);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let parent = command.spawn().context("cannot start cellwall-agent")?;
         Ok(Self { parent })

@@ -29,6 +29,10 @@ pub const READY: &str = "ready";
 
 /// Where containerd answers, inside the node.
 pub const CONTAINERD: &str = config::CONTAINERD;
+/// Where containerd has its CNI configuration, inside the node.
+pub const CNI_CONF_DIR: &str = "/etc/cni/net.d";
+/// Where it looks for plugins.
+pub const CNI_BIN_DIR: &str = "/opt/cni/bin";
 /// Name of the node in Kubernetes.
 pub const NAME: &str = "node";
 /// Its IPv4 address.

@@ -1,26 +1,35 @@
 //! The files that Kubernetes is configured with. JSON is YAML to all who read them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{ADDRESS, ADDRESS6, NAME, PODS, SERVER};
+use super::{ADDRESS, ADDRESS6, CNI_BIN_DIR, CNI_CONF_DIR, NAME, PODS, SERVER};
 use crate::flavour::{Flavour, Network, Proxy};
 use crate::image;
 use crate::pki::Authority;
 
 /// Where containerd answers, inside the node.
 pub(super) const CONTAINERD: &str = "/run/containerd.sock";
+/// Where the machine has CNI plugins.
+const PLUGINS: &str = "/usr/lib/cni";
 
 /// Writes what lies in the cluster's folder (keys, kubeconfigs) and what only the node sees (under /run).
 pub(super) fn write(name: &str, flavour: Flavour, folder: &Path) -> Result<()> {
     keys(folder).context("cannot make certificates")?;
-    fs::create_dir_all("/run/cni").context("cannot make /run/cni")?;
+    // Where nodes have them by default; others come beside them.
+    fs::create_dir_all(CNI_CONF_DIR).with_context(|| format!("cannot make {CNI_CONF_DIR}"))?;
+    fs::create_dir_all(CNI_BIN_DIR).with_context(|| format!("cannot make {CNI_BIN_DIR}"))?;
+    for plugin in fs::read_dir(PLUGINS).with_context(|| format!("cannot read {PLUGINS}"))? {
+        let plugin = plugin?;
+        symlink(plugin.path(), Path::new(CNI_BIN_DIR).join(plugin.file_name()))?;
+    }
     put("/run/resolv.conf", "nameserver 10.96.0.10\n")?;
     put("/run/containerd.toml", &containerd())?;
-    put("/run/cni/10-pods.conflist", &network(flavour.network).to_string())?;
+    put(&format!("{CNI_CONF_DIR}/10-pods.conflist"), &network(flavour.network).to_string())?;
     put("/run/kubelet.yaml", &kubelet(name, folder).to_string())?;
     put("/run/proxy.yaml", &proxy(flavour.proxy, folder).to_string())
 }
@@ -54,8 +63,8 @@ sandbox_image = "{pause}"
 disable_apparmor = true
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
-conf_dir = "/run/cni"
+bin_dir = "{CNI_BIN_DIR}"
+conf_dir = "{CNI_CONF_DIR}"
 "#,
         pause = image::PAUSE
     )

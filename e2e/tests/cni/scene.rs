@@ -55,8 +55,10 @@ impl Scene {
         scene.kubectl("wait --for=condition=Ready pod/stranger pod/friend --timeout=120s");
         scene.stranger = scene.addresses("default", "stranger");
         scene.friend = scene.addresses("default", "friend");
-        scene.kubectl("create namespace start");
-        scene.kubectl("-n start wait --for=create serviceaccount/default --timeout=60s");
+        for namespace in ["open", "start"] {
+            scene.kubectl(&format!("create namespace {namespace}"));
+            scene.kubectl(&format!("-n {namespace} wait --for=create serviceaccount/default --timeout=60s"));
+        }
         let policy = |name: &str, spec: Value| {
             let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": {"name": name, "namespace": "start"}, "spec": spec});
@@ -137,7 +139,7 @@ impl Scene {
 
     /// Starts pods, half of them senders and half listeners, and returns when all have shown that they did what they are for:
     /// senders have sent all that they have, and listeners have answered their friend.
-    pub(crate) fn start_pods(&self, prefix: &str, count: usize, traffic: &Traffic) {
+    pub(crate) fn start_pods(&self, namespace: &str, prefix: &str, count: usize, traffic: &Traffic) {
         traffic.expect(self.next_addresses(), count);
         let names: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
         let (senders, listeners) = names.split_at(count / 2);
@@ -146,29 +148,29 @@ impl Scene {
         let sender = |name: &String| {
             let main = json!({"command": ["/usr/bin/bash", "-c", SEND],
                 "env": [{"name": "TARGETS", "value": targets.join(" ")}]});
-            pod("start", name, &json!({"kind": "sender"}), main, &libraries())
+            pod(namespace, name, &json!({"kind": "sender"}), main, &libraries())
         };
         let listener = |name: &String| {
             let main = json!({"args": ["netexec", format!("--http-port={HTTP}")]});
-            pod("start", name, &json!({"kind": "listener"}), main, &json!([]))
+            pod(namespace, name, &json!({"kind": "listener"}), main, &json!([]))
         };
         let pods: Vec<Value> = senders.iter().map(sender).chain(listeners.iter().map(listener)).collect();
         self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods}));
         for name in listeners {
-            self.kubectl(&format!("-n start wait --for=condition=Ready pod/{name} --timeout=120s"));
-            for address in self.addresses("start", name) {
+            self.kubectl(&format!("-n {namespace} wait --for=condition=Ready pod/{name} --timeout=120s"));
+            for address in self.addresses(namespace, name) {
                 self.until_friend_is_answered(address);
             }
         }
         for name in senders {
             self.kubectl(&format!(
-                "-n start wait --for=jsonpath={{.status.phase}}=Succeeded pod/{name} --timeout=120s"
+                "-n {namespace} wait --for=jsonpath={{.status.phase}}=Succeeded pod/{name} --timeout=120s"
             ));
         }
     }
 
-    pub(crate) fn end_pods(&self) {
-        self.kubectl("-n start delete pods --all --timeout=120s");
+    pub(crate) fn end_pods(&self, namespace: &str) {
+        self.kubectl(&format!("-n {namespace} delete pods --all --timeout=120s"));
     }
 
     fn until_friend_is_answered(&self, address: IpAddr) {

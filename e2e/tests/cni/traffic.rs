@@ -72,6 +72,11 @@ impl Traffic {
         *self.0.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets.collect();
     }
 
+    /// Something of each kind has passed since it was asked last.
+    pub(crate) fn have_all_passed(&self) -> bool {
+        self.0.counts.iter().all(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
     /// What passed since it was asked last.
     pub(crate) fn take(&self) -> Leaks {
         let [datagrams_out, connections_out, answers_in, connections_in] =

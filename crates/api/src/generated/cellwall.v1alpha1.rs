@@ -202,6 +202,8 @@ pub struct Condition {
     /// `Enforcing`: what is known is what is live in the kernel;
     /// `Attached`: the programs are on the interface of every pod;
     /// `FirstOnHook`: nobody else's program sees packets before ours;
+    /// `Chained`: the CNI plugin is in the configuration that the container runtime reads, or was not asked for: a pod is
+    /// enforced before its first container starts;
     /// `InStep`: the tables held what was written when they were last read back.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,

@@ -620,6 +620,9 @@ impl serde::Serialize for Endpoint {
         if true {
             len += 1;
         }
+        if true {
+            len += 1;
+        }
         let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Endpoint", len)?;
         if let Some(v) = self.pod.as_ref() {
             struct_ser.serialize_field("pod", v)?;

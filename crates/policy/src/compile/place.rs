@@ -149,7 +149,10 @@ impl<'a> Announcements<'a> {
             .pods
             .get(&announced.pod)
             .filter(|pod| pod.has_own_network() && cluster.announcement_of(pod).is_some());
-        Some(pod.map_or_else(|| left(cluster, link), Behind::Pod))
+        let nobody = || {
+            if crate::planted("a-name-opens-an-interface") { Behind::Unknown } else { left(cluster, link) }
+        };
+        Some(pod.map_or_else(nobody, Behind::Pod))
     }
 }
 

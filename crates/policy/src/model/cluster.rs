@@ -224,7 +224,8 @@ impl Cluster {
             };
             return Link { addresses, ..link };
         };
-        if !self.departed.contains_key(&link.ifindex) && !self.pods.values().any(|pod| self.is_at(pod, known)) {
+        if !self.departed.contains_key(&link.ifindex) && !self.pods.values().any(|pod| self.is_at(pod, known))
+        {
             return link;
         }
         let mac = if known.mac == Mac::UNKNOWN { link.mac } else { known.mac };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use cellwall_abi::Mac;
 use cellwall_policy::compile::{Compiled, Compiler, EndpointReport};
 use cellwall_policy::model::{
-    Announced, Change, Cluster, Kind, Link, NamespaceMatch, ObjectKey, Phase, Pod, Policy, PolicyKind,
+    Announced, Change, Cluster, Kind, Left, Link, NamespaceMatch, ObjectKey, Phase, Pod, Policy, PolicyKind,
     Selector, Subject, Tier, Touched,
 };
 
@@ -214,6 +214,41 @@ fn a_pod_whose_object_is_gone_keeps_its_policies_where_it_was_announced() {
         node.apply(Change::LinkGone(7));
         node.apply(link(7, &[]));
         assert_eq!(node.at(7).pod, None, "{end:?}");
+    }
+}
+
+/// The agent that knew it has ended, too: where it isolated somebody nobody is open until the pod is known again.
+#[test]
+fn a_pod_that_is_not_known_is_closed_where_an_earlier_agent_isolated_it() {
+    let mut node = Node::new([closed()]);
+    let left = Left { addresses: vec![ip("10.0.0.2")], mac: Mac::UNKNOWN, isolated: [true, false] };
+    node.cluster.left.insert(7, left);
+    node.apply(announced("web-0", "u1", 7, "10.0.0.2"));
+    node.apply(link(7, &[]));
+    assert_eq!((node.at(7).pod, node.at(7).isolated), (None, [true, false]));
+    node.apply(Change::Pod(starting("web-0", "u1")));
+    assert_eq!((node.at(7).uid.as_str(), node.at(7).isolated), ("u1", [true, true]));
+}
+
+/// Whoever may change what is at its own end changes neither who it is nor which Ethernet address is its own.
+#[test]
+fn who_was_announced_stays_who_it_is() {
+    let [own, other] = [1, 2].map(|last| Mac::from_octets([2, 0, 0, 0, 1, last]));
+    let seen = |mac, addresses: &[&str]| {
+        let Change::Link(seen) = link(7, addresses) else { unreachable!("a link") };
+        Change::Link(Link { mac, ..seen })
+    };
+    let mut node = Node::new([
+        closed(),
+        seen(own, &[]),
+        Change::Pod(starting("web-0", "u1")),
+        announced("web-0", "u1", 7, "10.0.0.2"),
+    ]);
+    let before = node.compiled();
+    assert_eq!(before.wanted.endpoints[&7].record.mac, own);
+    for addresses in [&["10.0.0.2"][..], &["10.0.0.9"], &[]] {
+        node.apply(seen(other, addresses));
+        assert_eq!(node.compiled().wanted, before.wanted, "{addresses:?}");
     }
 }
 

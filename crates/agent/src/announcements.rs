@@ -1,13 +1,13 @@
 //! Pods that the CNI plugin announced: to the loop, and beside the socket, so that an agent that starts anew knows of
 //! those whose status has no address yet. Without that it would take their interfaces for nobody's.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use cellwall_datapath::links::Look;
 use cellwall_policy::model::{Announced, Change, Kind, ObjectKey};
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ use crate::run::Input;
 const WAITING: usize = 256;
 /// A node has some hundred pods; what is written is a few hundred bytes for each.
 const LARGEST: u64 = 4 << 20;
+/// Announced pods without an interface that are kept.
+const NOWHERE: usize = 256;
 /// The file, beside the socket.
 const NAME: &str = "announced.json";
 
@@ -33,15 +35,16 @@ struct Written {
     addresses: Vec<IpAddr>,
 }
 
-/// Tells the loop what an earlier agent was told, and forwards what comes. `look` takes the interfaces that are to be
-/// looked at: their other ends are ready.
+/// Tells the loop what an earlier agent was told, and sends what comes to the watch on interfaces, by `looks`: it looks at
+/// those of the pod before it passes the word on. The Ethernet address that is known then is the pod's own for good, and
+/// must not be one that a plugin before ours has replaced.
 pub(crate) async fn spawn(
     socket: &Path,
     inputs: mpsc::Sender<Input>,
-    look: mpsc::Sender<u32>,
+    looks: mpsc::Sender<Look>,
 ) -> mpsc::Sender<Announced> {
     let mut journal = Journal::open(&socket.with_file_name(NAME));
-    for announced in journal.pods.values().cloned() {
+    for announced in journal.pods.iter().cloned() {
         // An error means that the loop has ended before it began.
         let _ = inputs.send(Input::Change(Change::Announced(announced))).await;
     }
@@ -50,13 +53,9 @@ pub(crate) async fn spawn(
         while let Some(announced) = received.recv().await {
             // Written first: what is enforced because of it has to be known to the next agent.
             journal.add(announced.clone());
-            let interfaces: Vec<u32> = announced.interfaces.iter().map(|(ifindex, _)| *ifindex).collect();
-            if inputs.send(Input::Change(Change::Announced(announced))).await.is_err() {
+            let interfaces = announced.interfaces.iter().map(|(ifindex, _)| *ifindex).collect();
+            if looks.send(Look { interfaces, then: Change::Announced(announced) }).await.is_err() {
                 return;
-            }
-            for ifindex in interfaces {
-                // With so many waiting, it is looked at soon anyway.
-                let _ = look.try_send(ifindex);
             }
         }
     });
@@ -66,7 +65,8 @@ pub(crate) async fn spawn(
 /// What was announced and is still there.
 struct Journal {
     path: PathBuf,
-    pods: BTreeMap<ObjectKey, Announced>,
+    /// In the order in which they were announced.
+    pods: Vec<Announced>,
     failed: bool,
 }
 
@@ -87,18 +87,20 @@ impl Journal {
             }
             Vec::new()
         });
-        let pods = pods.into_iter().map(Announced::from).map(|pod| (pod.pod.clone(), pod)).collect();
+        let pods = pods.into_iter().map(Announced::from).collect();
         let mut journal = Self { path: path.to_owned(), pods, failed: false };
         journal.forget_gone();
         journal
     }
 
     fn add(&mut self, announced: Announced) {
-        if self.pods.get(&announced.pod) == Some(&announced) {
+        if self.pods.contains(&announced) {
             return;
         }
         self.forget_gone();
-        self.pods.insert(announced.pod.clone(), announced);
+        self.pods.retain(|earlier| earlier.pod != announced.pod);
+        self.pods.push(announced);
+        self.forget_old();
         if let Err(error) = self.write()
             && !std::mem::replace(&mut self.failed, true)
         {
@@ -115,11 +117,22 @@ impl Journal {
         let is_there = |(ifindex, name): &(u32, String)| {
             netdevice::index_to_name(&any_socket, *ifindex).is_ok_and(|there| there == *name)
         };
-        self.pods.retain(|_, announced| announced.interfaces.iter().all(is_there));
+        self.pods.retain(|announced| announced.interfaces.iter().all(is_there));
+    }
+
+    /// Of those without an interface nothing tells when they are gone. All but the newest have a status by now.
+    fn forget_old(&mut self) {
+        let mut too_many =
+            self.pods.iter().filter(|a| a.interfaces.is_empty()).count().saturating_sub(NOWHERE);
+        self.pods.retain(|announced| {
+            let is_old = announced.interfaces.is_empty() && too_many > 0;
+            too_many -= usize::from(is_old);
+            !is_old
+        });
     }
 
     fn write(&self) -> io::Result<()> {
-        let all: Vec<Written> = self.pods.values().map(Written::from).collect();
+        let all: Vec<Written> = self.pods.iter().map(Written::from).collect();
         let fresh = self.path.with_extension("new");
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
@@ -162,27 +175,35 @@ mod tests {
         let path = folder.path().join("agent.sock");
         let pods = [announced("a", &[(1, "lo")]), announced("b", &[(1, "eth9")]), announced("c", &[])];
         let started = async || {
-            let (inputs, mut received) = mpsc::channel(16);
-            let (look, looks) = mpsc::channel(1);
-            let announcements = spawn(&path, inputs, look).await;
+            let (inputs, mut received) = mpsc::channel(512);
+            let (looks, looked) = mpsc::channel(1);
+            let announcements = spawn(&path, inputs, looks).await;
             let mut known = Vec::new();
             while let Ok(Input::Change(Change::Announced(announced))) = received.try_recv() {
                 known.push(announced);
             }
-            (announcements, received, looks, known)
+            (announcements, looked, known)
         };
-        let (announcements, mut received, mut looks, known) = started().await;
+        let (announcements, mut looked, known) = started().await;
         assert_eq!(known, []);
         for pod in &pods {
             announcements.send(pod.clone()).await.expect("open");
-            assert_eq!(received.recv().await, Some(Input::Change(Change::Announced(pod.clone()))));
+            let interfaces = pod.interfaces.iter().map(|(ifindex, _)| *ifindex).collect();
+            assert_eq!(looked.recv().await, Some(Look { interfaces, then: Change::Announced(pod.clone()) }));
         }
-        assert_eq!(looks.recv().await, Some(1));
-        let (_, _, _, known) = started().await;
+        let (_, _, known) = started().await;
         assert_eq!(known, [pods[0].clone(), pods[2].clone()], "no interface 1 has the name eth9");
 
+        for n in 0..300 {
+            announcements.send(announced(&format!("x{n}"), &[])).await.expect("open");
+            looked.recv().await.expect("open");
+        }
+        let (_, _, known) = started().await;
+        assert_eq!((known.len(), known[0].pod.name.as_str()), (257, "a"));
+        assert_eq!((known[1].pod.name.as_str(), known[256].pod.name.as_str()), ("x44", "x299"), "the newest");
+
         fs::write(folder.path().join(NAME), "{").expect("ours");
-        let (_, _, _, known) = started().await;
+        let (_, _, known) = started().await;
         assert_eq!(known, [], "what cannot be read stops nobody");
     }
 }

@@ -39,7 +39,7 @@ const LOOPBACK: u32 = 1;
 /// What the watch sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// [`Change::Link`], [`Change::LinkGone`] or [`Change::NodeAddresses`].
+    /// [`Change::Link`], [`Change::LinkGone`], [`Change::NodeAddresses`], or what a [`Look`] was for.
     Change(Change),
     /// All interfaces of this namespace but the loopback, whenever one comes or goes.
     Interfaces(BTreeSet<u32>),
@@ -47,12 +47,20 @@ pub enum LinkEvent {
     Listed,
 }
 
+/// What somebody says of interfaces whose other ends are ready: it comes after what is seen there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Indices of the interfaces.
+    pub interfaces: Vec<u32>,
+    /// What is said.
+    pub then: Change,
+}
+
 /// Watches the interfaces of this network namespace and sends what it sees, until the receiver is closed.
-/// Interfaces that are there at first are `preexisting`. An interface whose index comes from `look` is looked at at
-/// once: somebody knows that its other end is ready.
+/// Interfaces that are there at first are `preexisting`. What comes from `looks` is done at once.
 pub async fn watch(
     changes: mpsc::Sender<LinkEvent>,
-    mut look: mpsc::Receiver<u32>,
+    mut looks: mpsc::Receiver<Look>,
 ) -> Result<(), WatchError> {
     let events = Events::open(&GROUPS).and_then(register).map_err(WatchError::Socket)?;
     let mut watch =
@@ -70,7 +78,7 @@ pub async fn watch(
         let due = watch.state.due().map_or(next_list, |due| due.min(next_list));
         news = tokio::select! {
             heard = watch.hear() => watch.follow(&heard?)?,
-            Some(ifindex) = look.recv() => watch.look_at(ifindex)?,
+            Some(look) = looks.recv() => watch.look_for(look)?,
             () = sleep_until(due) => {
                 if Instant::now() >= next_list {
                     next_list = Instant::now() + RELIST;
@@ -180,6 +188,15 @@ impl Watch {
     fn look_at(&mut self, ifindex: u32) -> Result<Vec<LinkEvent>, WatchError> {
         let seen = self.reader.one(ifindex).map_err(refused("an interface"))?;
         Ok(self.state.looked(ifindex, seen))
+    }
+
+    fn look_for(&mut self, look: Look) -> Result<Vec<LinkEvent>, WatchError> {
+        let mut news = Vec::new();
+        for ifindex in look.interfaces {
+            news.extend(self.look_at(ifindex)?);
+        }
+        news.push(LinkEvent::Change(look.then));
+        Ok(news)
     }
 
     fn look_at_due(&mut self) -> Result<Vec<LinkEvent>, WatchError> {

@@ -290,6 +290,11 @@ impl Args {
         self.cni.entry(&self.socket, self.enforcement)
     }
 
+    /// Somebody waits for a pod's policies, and the API server can be asked which there are.
+    pub(crate) fn confirms(&self) -> bool {
+        self.cni.conf_dir.is_some() && self.source == Source::Api
+    }
+
     /// What the data path is opened with.
     pub fn settings(&self) -> Settings {
         Settings {

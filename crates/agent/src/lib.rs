@@ -14,6 +14,7 @@
 mod announcements;
 pub mod args;
 pub mod chain;
+mod confirm;
 mod disabled;
 mod http;
 mod inputs;

@@ -1,6 +1,7 @@
 //! The state of the agent, owned by the loop: what is known, what it compiles to, what the kernel holds.
 
 mod attach;
+pub mod confirm;
 mod converge;
 mod look;
 
@@ -23,6 +24,8 @@ use crate::kernel::{Count, Hook, Kernel, Usage};
 use crate::run::Input;
 use crate::sources::Sources;
 use crate::stats::Stats;
+
+use self::confirm::{Confirm, Unconfirmed};
 
 /// Whether what is known is what is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +94,8 @@ pub struct Node<K> {
     pub(crate) sources: Sources,
     pub(crate) links_listed: bool,
     pub(crate) chained: Chained,
+    /// `None` where nobody can be asked.
+    pub(crate) confirm: Option<Confirm>,
     touched: Touched,
     compiler: Compiler,
     pub(crate) compiled: Option<Compiled>,
@@ -140,6 +145,7 @@ impl<K: Kernel> Node<K> {
             sources: Sources::default(),
             links_listed: false,
             chained: Chained::default(),
+            confirm: None,
             touched: Touched::default(),
             compiled: None,
             live_pods: BTreeMap::new(),
@@ -212,6 +218,10 @@ impl<K: Kernel> Node<K> {
                 left.retain(|ifindex, _| links.contains_key(ifindex));
             }
             Input::Chained(chained) => self.chained = chained,
+            Input::Stored(stored) => {
+                self.confirm.iter_mut().for_each(|confirm| confirm.answered(&stored));
+                self.lists_stale = true;
+            }
             // The loop's matter.
             Input::Ended(_) => {}
         }
@@ -230,6 +240,9 @@ impl<K: Kernel> Node<K> {
             }
             _ => {}
         }
+        if let Some(confirm) = &mut self.confirm {
+            confirm.heard(&change, &self.cluster);
+        }
         self.cluster.apply(change, &mut self.touched);
         if !self.touched.is_empty() {
             self.waiting_since.get_or_insert(now);
@@ -243,6 +256,18 @@ impl<K: Kernel> Node<K> {
         let has_started = self.enforcing != Enforcing::Waiting || self.live.0 == 0;
         let why = || self.sources.iter().find_map(|source| source.partial.as_deref());
         if has_started || planted("partial-lists-are-believed") { None } else { why() }
+    }
+
+    /// From now on a new pod counts as enforced only when the API server was asked for its policies: see [`confirm`].
+    #[must_use]
+    pub fn with_confirmation(mut self) -> Self {
+        self.confirm = Some(Confirm::default());
+        self
+    }
+
+    /// The pods that the API server is to be asked for.
+    pub fn unconfirmed(&self) -> Unconfirmed {
+        self.confirm.as_ref().map(Confirm::open).unwrap_or_default()
     }
 
     /// The kernel, for tests.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cellwall_abi::planted;
-use cellwall_api::v1alpha1::{Condition, KernelFeatures, Link, NodeStatus, Policy, Source, Table};
+use cellwall_api::v1alpha1::{Condition, Endpoint, KernelFeatures, Link, NodeStatus, Policy, Source, Table};
 use cellwall_api::{Snapshot, counter, endpoint, object, policy, problem, timestamp, unplaced};
 use cellwall_policy::compile::{Compiled, EndpointReport, PolicyReport};
 use cellwall_policy::model::{Cluster, Kind, ObjectKey, Problem};
@@ -66,9 +66,16 @@ impl<K: Kernel> Node<K> {
             let pod = self.live_pods.get(&report.ifindex);
             pod.is_some_and(|pod| pod.is(report)) || planted("a-failed-write-is-live")
         };
+        let unconfirmed = |report: &EndpointReport| {
+            let confirm = self.confirm.as_ref();
+            confirm.map(|confirm| confirm.missing(report.pod.as_ref(), &self.cluster)).unwrap_or_default()
+        };
         let endpoints = reports
             .into_iter()
-            .map(|report| endpoint(report, attached(report.ifindex), live(report)))
+            .map(|report| Endpoint {
+                unconfirmed: unconfirmed(report),
+                ..endpoint(report, attached(report.ifindex), live(report))
+            })
             .collect();
         Lists { endpoints: Arc::new(endpoints), policies: Arc::new(self.policies(compiled)) }
     }

@@ -16,6 +16,7 @@ use crate::disabled;
 use crate::http;
 use crate::inputs;
 use crate::node::Node;
+use crate::node::confirm::Unconfirmed;
 use crate::run::{Outputs, run};
 use crate::stats::Stats;
 
@@ -89,7 +90,8 @@ async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
     info!(node = node_name, socket = %args.socket.display(), http = %args.http, "cellwall-agent {}", env!("CARGO_PKG_VERSION"));
 
     let (sender, mut received) = mpsc::channel(inputs::QUEUE);
-    let announcements = inputs::spawn(args, &sender).await?;
+    let (unconfirmed, open) = watch::channel(Unconfirmed::new());
+    let announcements = inputs::spawn(args, &sender, open).await?;
     drop(sender);
 
     let mut cluster = Cluster::new(&node_name);
@@ -97,8 +99,11 @@ async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
     cluster.audit_all = args.enforcement == Enforcement::Audit;
     cluster.egress_to_own_node = args.egress_to_own_node == EgressToOwnNode::Always;
     let mut node = Node::new(kernel, cluster, args.capacities()).context("cannot read the tables")?;
+    if args.confirms() {
+        node = node.with_confirmation();
+    }
     let publisher = Publisher::new(node.snapshot(std::time::Instant::now()));
-    let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()) };
+    let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()), unconfirmed };
 
     let (farewell, stopped) = oneshot::channel();
     let answering = answer(socket, http, &outputs, announcements, stopped);

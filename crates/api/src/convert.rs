@@ -27,7 +27,8 @@ pub fn problem(problem: &Problem) -> v1alpha1::Problem {
 /// An enforced pod; `attached` tells whether the programs are on its interface, `live` whether it is in the live
 /// revision as it is here.
 pub fn endpoint(report: &EndpointReport, attached: bool, live: bool) -> v1alpha1::Endpoint {
-    let EndpointReport { pod, uid, labels, ifindex, interface, addresses, audit, isolated, policies } = report;
+    let EndpointReport { pod, uid, labels, ifindex, interface, addresses, audit, isolated, policies } =
+        report;
     let direction = |direction: Direction| {
         let at = direction as usize;
         Some(v1alpha1::EndpointDirection {
@@ -47,6 +48,7 @@ pub fn endpoint(report: &EndpointReport, attached: bool, live: bool) -> v1alpha1
         labels: labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         pod_uid: uid.clone(),
         live,
+        unconfirmed: String::new(),
     }
 }
 

@@ -159,6 +159,9 @@ fn missing_at(endpoint: &Endpoint, announced: &Announced) -> Option<String> {
         )),
         Some(_) if !has_all => Some(format!("the agent knows other addresses at {interface}")),
         Some(_) if !endpoint.live => Some("the revision with it is not live yet".to_owned()),
+        Some(_) if !endpoint.unconfirmed.is_empty() => {
+            Some(format!("whether all its policies are here is not confirmed: {}", endpoint.unconfirmed))
+        }
         Some(_) if !endpoint.attached => Some(format!("the programs are not on {interface} yet")),
         Some(_) => None,
     }

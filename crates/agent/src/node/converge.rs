@@ -36,6 +36,11 @@ impl<K: Kernel> Node<K> {
         if due || self.attach_retry.is_due(now) {
             self.attach(now);
         }
+        if self.enforcing == Enforcing::Applied
+            && self.confirm.as_mut().is_some_and(|confirm| confirm.settle(&self.cluster))
+        {
+            self.lists_stale = true;
+        }
     }
 
     fn write(&mut self, now: Instant) {

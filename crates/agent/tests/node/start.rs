@@ -35,15 +35,15 @@ metadata: {name: web, namespace: shop, uid: 5b3c, labels: {app: web}}
 spec: {nodeName: n1}
 ";
 
-/// An agent that keeps the plugin in a configuration, on a node whose pod is about to start.
-fn start(place: &Place, more: &[&str]) -> Agent {
+/// An agent that keeps the plugin in a configuration, on a node whose pod is about to start and waits so many seconds.
+fn start(place: &Place, timeout_s: &str) -> Agent {
     let folder = place.folder().join("net.d");
     if !folder.exists() {
         fs::create_dir(&folder).expect("the folder is ours");
         fs::write(folder.join("10-pods.conflist"), LIST).expect("the folder is ours");
     }
     let folder = folder.display().to_string();
-    place.agent(&[&["--cni-conf-dir", &folder, "--cni-timeout", "50"][..], more].concat())
+    place.agent(&["--cni-conf-dir", &folder, "--cni-timeout", timeout_s])
 }
 
 /// ADD for the pod, with the entry that stands in the configuration, in the network namespace of the node.
@@ -82,7 +82,7 @@ async fn a_pod_starts_when_its_policies_are_in_the_kernel() {
     let Some(place) = Place::new() else { return };
     place.write("objects.yaml", NO_PODS);
     place.write("policy.yaml", POLICY);
-    let agent = start(&place, &[]);
+    let agent = start(&place, "50");
     place.status("ready, and in the configuration", is_chained).await;
     assert!(!place.sends(), "nobody knows whose interface it is, so nothing passes");
 
@@ -107,7 +107,7 @@ async fn a_pod_starts_when_its_policies_are_in_the_kernel() {
     place.write("policy.yaml", POLICY);
     let before = place.status("with the policy", |s| s.ready && s.policy_count == 1).await;
     drop(agent);
-    let _agent = start(&place, &[]);
+    let _agent = start(&place, "50");
     let after = place.status("ready again", |s| s.ready && s.endpoint_count == 1).await;
     assert_eq!(after.revision, before.revision, "{}", place.log());
     assert_eq!(endpoints(&place).await.len(), 1, "the pod is not forgotten");
@@ -117,7 +117,7 @@ async fn a_pod_starts_when_its_policies_are_in_the_kernel() {
 async fn a_pod_that_nobody_knows_does_not_start() {
     let Some(place) = Place::new() else { return };
     place.write("objects.yaml", NO_PODS);
-    let _agent = start(&place, &["--cni-timeout", "1"]);
+    let _agent = start(&place, "1");
     let ready = place.status("ready, and in the configuration", is_chained).await;
     assert_eq!(condition(&ready, "Chained"), "");
     let answer = add(&place).join().expect("no panic");
@@ -130,7 +130,7 @@ async fn a_disabled_node_lets_go_of_everything_until_it_is_enabled() {
     let Some(place) = Place::new() else { return };
     place.write("policy.yaml", POLICY);
     let file = place.folder().join("net.d/cellwall.disabled");
-    let agent = start(&place, &[]);
+    let agent = start(&place, "50");
     place.status("ready, and in the configuration", is_chained).await;
     assert!(!place.sends());
 

@@ -100,6 +100,10 @@ pub struct Endpoint {
     /// under way, or has failed.
     #[prost(bool, tag = "11")]
     pub live: bool,
+    /// What is not known yet of the policies that the API server had before it; empty when all of them are live. Always
+    /// empty without the CNI plugin and where policies come from a folder: nobody is asked then.
+    #[prost(string, tag = "12")]
+    pub unconfirmed: ::prost::alloc::string::String,
 }
 /// EndpointDirection is what holds for one direction of a pod.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -623,6 +623,9 @@ impl serde::Serialize for Endpoint {
         if true {
             len += 1;
         }
+        if true {
+            len += 1;
+        }
         let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Endpoint", len)?;
         if let Some(v) = self.pod.as_ref() {
             struct_ser.serialize_field("pod", v)?;
@@ -657,6 +660,9 @@ impl serde::Serialize for Endpoint {
         if true {
             struct_ser.serialize_field("live", &self.live)?;
         }
+        if true {
+            struct_ser.serialize_field("unconfirmed", &self.unconfirmed)?;
+        }
         struct_ser.end()
     }
 }
@@ -679,6 +685,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
             "pod_uid",
             "podUid",
             "live",
+            "unconfirmed",
         ];
 
         #[allow(clippy::enum_variant_names)]
@@ -694,6 +701,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
             Labels,
             PodUid,
             Live,
+            Unconfirmed,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -726,6 +734,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                             "labels" => Ok(GeneratedField::Labels),
                             "podUid" | "pod_uid" => Ok(GeneratedField::PodUid),
                             "live" => Ok(GeneratedField::Live),
+                            "unconfirmed" => Ok(GeneratedField::Unconfirmed),
                             _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
@@ -756,6 +765,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                 let mut labels__ = None;
                 let mut pod_uid__ = None;
                 let mut live__ = None;
+                let mut unconfirmed__ = None;
                 while let Some(k) = map_.next_key()? {
                     match k {
                         GeneratedField::Pod => {
@@ -828,6 +838,12 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                             }
                             live__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::Unconfirmed => {
+                            if unconfirmed__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("unconfirmed"));
+                            }
+                            unconfirmed__ = Some(map_.next_value()?);
+                        }
                     }
                 }
                 Ok(Endpoint {
@@ -842,6 +858,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                     labels: labels__.unwrap_or_default(),
                     pod_uid: pod_uid__.unwrap_or_default(),
                     live: live__.unwrap_or_default(),
+                    unconfirmed: unconfirmed__.unwrap_or_default(),
                 })
             }
         }

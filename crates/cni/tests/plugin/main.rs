@@ -40,13 +40,14 @@ async fn add_ends_when_the_pod_is_enforced_and_not_before() {
 
     // Each of these is one thing short of enforced.
     let whole = rig::endpoint();
-    let mut not_yet = vec![whole.clone(); 6];
+    let mut not_yet = vec![whole.clone(); 7];
     not_yet[0].attached = false;
     not_yet[1].live = false;
     not_yet[2].pod = None;
     not_yet[3].pod_uid = "of the pod before".to_owned();
     not_yet[4].addresses.pop();
     not_yet[5].ifindex = 2;
+    not_yet[6].unconfirmed = "not heard of yet".to_owned();
     for endpoint in not_yet {
         agent.publisher.publish(listed(vec![endpoint.clone()]));
         assert_eq!(
@@ -58,6 +59,27 @@ async fn add_ends_when_the_pod_is_enforced_and_not_before() {
     }
     agent.publisher.publish(listed(vec![whole]));
     passed_through(&tokio::time::timeout(SOON, added).await.expect("in time").expect("no panic"));
+}
+
+/// Runtimes read answers in the version that their configuration is of.
+#[tokio::test]
+async fn every_version_is_answered_in_its_own() {
+    let agent = Agent::start();
+    agent.publisher.publish(answering());
+    for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+        let mut entry = agent.entry();
+        entry["cniVersion"] = json!(version);
+        let ips = ["10.0.0.2/24", "fd00::2/64"].map(|address| json!({"version": "4", "address": address}));
+        entry["prevResult"] = json!({"cniVersion": version, "ips": ips, "interfaces": [{"name": "lo"}]});
+        let output = Call::new("ADD", &entry).run().await;
+        let answer: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        assert_eq!((output.status, &answer), (0, &entry["prevResult"]), "{version}");
+
+        entry["prevResult"] = json!({"cniVersion": version, "ips": []});
+        let output = Call::new("ADD", &entry).run().await;
+        let error: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        assert_eq!((&error["cniVersion"], &error["code"]), (&json!(version), &json!(7)), "{error}");
+    }
 }
 
 #[tokio::test]

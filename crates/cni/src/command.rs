@@ -34,7 +34,9 @@ pub struct Answer {
 pub fn run(stdin: impl Read, environment: impl Fn(&str) -> Option<OsString>) -> Answer {
     let environment = Environment(environment);
     let network = Network::read(stdin);
-    let version = network.as_ref().map_or(VERSIONS[VERSIONS.len() - 1], Network::version).to_owned();
+    let newest = VERSIONS[VERSIONS.len() - 1];
+    let said = network.as_ref().ok().filter(|_| !cellwall_abi::planted("answers-are-of-the-newest-version"));
+    let version = said.map_or(newest, Network::version).to_owned();
     let mut notes = Vec::new();
     let done = environment.command().and_then(|command| match command.as_str() {
         "ADD" => add(&network?, &environment, &mut notes),
@@ -42,6 +44,9 @@ pub fn run(stdin: impl Read, environment: impl Fn(&str) -> Option<OsString>) -> 
         "STATUS" => status(&network?).map(|()| String::new()),
         // What the pod had goes with its interface, which the agent sees go. A pod whose removal fails stays
         // Terminating for ever, so nothing is a reason to fail, a configuration that cannot be read included.
+        "DEL" | "GC" if cellwall_abi::planted("del-reads-its-configuration") => {
+            network?.check_version().map(|()| String::new())
+        }
         "DEL" | "GC" => Ok(String::new()),
         "VERSION" => Ok(json!({"cniVersion": version, "supportedVersions": VERSIONS}).to_string()),
         other => Err(Error::new(
@@ -132,7 +137,11 @@ fn check<F: Fn(&str) -> Option<OsString>>(
 /// node would leave its Services for it. ADD waits for the agent by itself, and without one fails safely.
 fn status(network: &Network) -> Result<(), Error> {
     network.check_version()?;
-    Entry::read(&network.keys).map(drop)
+    let entry = Entry::read(&network.keys)?;
+    if cellwall_abi::planted("status-asks-the-agent") && !entry.socket.exists() {
+        return Err(Error::new(Code::TryAgainLater, "no agent"));
+    }
+    Ok(())
 }
 
 fn previous(network: &Network) -> Result<&Map<String, Value>, Error> {
@@ -155,7 +164,7 @@ fn sandbox(pod: &Pod, previous: &Map<String, Value>) -> Result<Sandbox, Error> {
 }
 
 fn is_exempt(entry: &Entry, pod: &Pod) -> bool {
-    entry.exempt_namespaces.contains(&pod.namespace)
+    entry.exempt_namespaces.contains(&pod.namespace) && !cellwall_abi::planted("exempt-pods-wait")
 }
 
 fn uninstalled(entry: &Entry) -> String {

@@ -158,7 +158,10 @@ pub fn uninstall(folder: &Path) -> Result<Vec<PathBuf>, FilesError> {
 
 fn take_out(path: &Path) -> Result<bool, FilesError> {
     let Some((text, old)) = read(path)? else { return Ok(false) };
-    let Ok(Some(text)) = without_entry(&text) else { return Ok(false) };
+    let Ok(Some(mut text)) = without_entry(&text) else { return Ok(false) };
+    if cellwall_abi::planted("an-uninstall-prints-the-list-anew") {
+        text.retain(|letter| letter != ' ');
+    }
     if is_link(path) {
         return Err(FilesError::Link { path: path.to_owned() });
     }

@@ -102,6 +102,29 @@ fn the_switch_outlives_agents_and_leaves_the_configuration_as_it_was() {
     assert_eq!(fs::read_to_string(&list).expect("there"), LIST);
 }
 
+/// A list that is a link is left to who put it there; all else goes.
+#[test]
+fn a_list_that_cannot_be_changed_is_named_and_keeps_nothing_else_here() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("cellwall-").tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    for name in ["net.d", "run", "bpf"] {
+        fs::create_dir(path(name)).expect("ours");
+    }
+    let with = path("list");
+    fs::write(path("net.d/10-pods.conflist"), LIST).expect("ours");
+    install(&path("net.d"), &Entry::default()).expect("a list");
+    fs::rename(path("net.d/10-pods.conflist"), &with).expect("ours");
+    std::os::unix::fs::symlink(&with, path("net.d/10-pods.conflist")).expect("ours");
+
+    let output = node(folder.path(), "cleanup", &[]);
+    said(&output, false, "is a link");
+    said(&output, false, "is not a BPF file system, so nothing was pinned there");
+    assert!(!path("net.d/cellwall.installed").exists(), "the plugin that is left lets pods start");
+}
+
 #[test]
 fn a_switch_that_cannot_be_set_changes_nothing() {
     let folder = tempfile::Builder::new().prefix("cellwall-").tempdir().expect("a temporary folder");

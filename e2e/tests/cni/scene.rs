@@ -59,21 +59,6 @@ impl Scene {
             scene.kubectl(&format!("create namespace {namespace}"));
             scene.kubectl(&format!("-n {namespace} wait --for=create serviceaccount/default --timeout=60s"));
         }
-        let policy = |name: &str, spec: Value| {
-            let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-                "metadata": {"name": name, "namespace": "start"}, "spec": spec});
-            scene.apply(&policy);
-        };
-        policy(
-            "sends-nothing",
-            json!({"podSelector": {"matchLabels": {"kind": "sender"}}, "policyTypes": ["Egress"]}),
-        );
-        let friend = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "friend"}}});
-        policy(
-            "hears-its-friend",
-            json!({"podSelector": {"matchLabels": {"kind": "listener"}}, "policyTypes": ["Ingress"],
-                "ingress": [{"from": [friend]}]}),
-        );
         Some(scene)
     }
 
@@ -137,7 +122,7 @@ impl Scene {
         assert!(child.wait().expect("it ends").success());
     }
 
-    /// Starts pods, half of them senders and half listeners, and returns when all have shown that they did what they are for:
+    /// Starts pods right after their policies, half of them senders and half listeners, and returns when all have shown that they did what they are for:
     /// senders have sent all that they have, and listeners have answered their friend.
     pub(crate) fn start_pods(&self, namespace: &str, prefix: &str, count: usize, traffic: &Traffic) {
         traffic.expect(self.next_addresses(), count);
@@ -155,7 +140,9 @@ impl Scene {
             pod(namespace, name, &json!({"kind": "listener"}), main, &json!([]))
         };
         let pods: Vec<Value> = senders.iter().map(sender).chain(listeners.iter().map(listener)).collect();
-        self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods}));
+        let policies = if namespace == "start" { policies() } else { Vec::new() };
+        let items: Vec<Value> = policies.into_iter().chain(pods).collect();
+        self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}));
         for name in listeners {
             self.kubectl(&format!("-n {namespace} wait --for=condition=Ready pod/{name} --timeout=120s"));
             for address in self.addresses(namespace, name) {
@@ -170,7 +157,7 @@ impl Scene {
     }
 
     pub(crate) fn end_pods(&self, namespace: &str) {
-        self.kubectl(&format!("-n {namespace} delete pods --all --timeout=120s"));
+        self.kubectl(&format!("-n {namespace} delete pods,networkpolicies --all --timeout=120s"));
     }
 
     fn until_friend_is_answered(&self, address: IpAddr) {
@@ -205,6 +192,26 @@ impl Scene {
         let events = self.cluster.kubectl(&["get", "events", "-A"], "").unwrap_or_default();
         format!("{pods}\n{events}")
     }
+}
+
+/// Senders may send to nobody, and listeners are asked by their friend.
+fn policies() -> Vec<Value> {
+    let policy = |name: &str, spec: Value| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": "start"}, "spec": spec})
+    };
+    let friend = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "friend"}}});
+    vec![
+        policy(
+            "sends-nothing",
+            json!({"podSelector": {"matchLabels": {"kind": "sender"}}, "policyTypes": ["Egress"]}),
+        ),
+        policy(
+            "hears-its-friend",
+            json!({"podSelector": {"matchLabels": {"kind": "listener"}}, "policyTypes": ["Ingress"],
+                "ingress": [{"from": [friend]}]}),
+        ),
+    ]
 }
 
 /// The plugin is in the configuration that is read.

@@ -4,7 +4,7 @@
 
 # The programs are built as `make test` builds them: the tests' profile, and all packages and one test, since each choice of
 # packages has features of its own. With another choice cargo builds half of the libraries again.
-E2E := --locked --workspace --test demo --test one_node --test nodes --test kube_proxy --test helm
+E2E := --locked --workspace --test demo --test one_node --test nodes --test kube_proxy --test helm --test cni
 PROGRAMS := cargo build --profile test $(E2E) --bins
 BUILT := $${CARGO_TARGET_DIR:-target}/debug
 # What a cluster is made of: NODES=3, CNI=ptp or bridge, PROXY=nftables or iptables, FAMILIES=dual, dual-ipv6, ipv4 or ipv6.
@@ -16,8 +16,8 @@ help: ## List the targets
 setup: ## Install what building and testing need; does nothing when all is there
 	@scripts/setup.sh build
 
-build: setup ## Build the agent and the command, optimised, into target/release
-	cargo build --locked --release -p cellwall-agent -p cellwall-cli
+build: setup ## Build the agent, the command and the CNI plugin, optimised, into target/release
+	cargo build --locked --release -p cellwall-agent -p cellwall-cli -p cellwall-cni
 
 image: setup ## Build the container image, an OCI archive, into target/image
 	@scripts/image.sh $(ARCHITECTURES)

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # All packages, as `make test` has them, so that no library is built again; of their tests only these.
-tests=(--test differential --test packets --test tiers --test compile --test services --test kube --test run)
+tests=(--test differential --test packets --test tiers --test compile --test services --test kube --test run --test plugin --test files)
 # Enough for every bug to show; a tenth of what `make test` does.
 export CELLWALL_SETS=${CELLWALL_SETS:-1000}
 

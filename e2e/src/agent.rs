@@ -30,14 +30,24 @@ impl Agent {
         Self::start_on(cluster, FIRST)
     }
 
-    /// Starts it on a node, with the cluster's own kubeconfig. Its log is with those of the cluster.
+    /// The same with more arguments.
+    pub fn start_with(cluster: &Cluster, more: &[&str]) -> Result<Self> {
+        Self::start_on_with(cluster, FIRST, more)
+    }
+
+    /// Starts it on a node.
     pub fn start_on(cluster: &Cluster, node: Node) -> Result<Self> {
+        Self::start_on_with(cluster, node, &[])
+    }
+
+    /// Starts it on a node, with the cluster's own kubeconfig and more arguments. Its log is with those of the cluster.
+    pub fn start_on_with(cluster: &Cluster, node: Node, more: &[&str]) -> Result<Self> {
         let log = log_of(cluster, node);
         let log =
             OpenOptions::new().create(true).append(true).open(log).context("cannot open the agent's log")?;
         let mut command = cluster.command_on(node, program("cellwall-agent")?);
         command.args(["--node-name", &node.name(), "--socket", SOCKET, "--kubeconfig"]);
-        command.arg(cluster.folder().join("kubeconfig"));
+        command.arg(cluster.folder().join("kubeconfig")).args(more);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let parent = command.spawn().context("cannot start cellwall-agent")?;
         Ok(Self { parent })

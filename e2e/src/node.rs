@@ -42,6 +42,10 @@ pub(crate) const NAMESPACES: [&str; 8] =
 
 /// Where containerd answers, inside a node.
 pub const CONTAINERD: &str = config::CONTAINERD;
+/// Where containerd has its CNI configuration, inside the node.
+pub const CNI_CONF_DIR: &str = "/etc/cni/net.d";
+/// Where it looks for plugins.
+pub const CNI_BIN_DIR: &str = "/opt/cni/bin";
 /// Name of the first node in Kubernetes.
 pub const NAME: &str = "node-1";
 /// Its IPv4 address.

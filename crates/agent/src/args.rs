@@ -1,11 +1,13 @@
 //! The command line. Every flag can be given in the environment too, which is how the chart does it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use cellwall_abi::tables;
+use cellwall_cni::entry::{Entry, FailurePolicy};
+use cellwall_cni::files::{disabled_file, installed_file};
 use cellwall_datapath::Settings;
 use cellwall_policy::plan::Capacities;
 use clap::{Args as Group, Parser, ValueEnum};
@@ -97,13 +99,92 @@ pub struct Args {
     #[arg(long, env = "CELLWALL_MARK", value_name = "BIT", default_value = "0x1000", value_parser = mark)]
     pub mark: u32,
 
+    /// While this file is there nothing is enforced on this node: `cellwall node disable` makes it, and `cellwall node
+    /// enable` removes it. Default: cellwall.disabled in the folder of CNI configurations, which is /etc/cni/net.d where
+    /// none is given. In a container its folder has to be mounted.
+    #[arg(long, env = "CELLWALL_DISABLED_FILE", value_name = "PATH")]
+    pub disabled_file: Option<PathBuf>,
+
     /// How large the tables are.
     #[command(flatten)]
     pub capacity: Capacity,
 
+    /// How pods start.
+    #[command(flatten)]
+    pub cni: Cni,
+
     /// How log lines look.
     #[arg(long, env = "CELLWALL_LOG", value_enum, default_value_t = log::Format::Text)]
     pub log: log::Format,
+}
+
+/// The CNI plugin, by which a pod is enforced before its first container starts.
+#[derive(Clone, Debug, Group)]
+#[command(next_help_heading = "Start of a pod")]
+pub struct Cni {
+    /// Folder of the container runtime's CNI configurations, often /etc/cni/net.d. Our plugin is put last into the
+    /// configuration that the runtime reads, and again when another tool takes it out. Without this flag nothing there
+    /// is touched.
+    ///
+    /// In a container it and the socket have to be mounted at the paths that they have on the node, since the plugin is
+    /// told these. The binary cellwall-cni has to be in the runtime's folder of plugins before. An interface whose pod
+    /// is not known drops everything then, unless the failure policy is ignore or nothing is enforced.
+    #[arg(long = "cni-conf-dir", env = "CELLWALL_CNI_CONF_DIR", value_name = "PATH")]
+    pub conf_dir: Option<PathBuf>,
+
+    /// What becomes of a pod whose enforcement nobody confirms in time. With --enforcement audit it starts in any case.
+    #[arg(long = "cni-failure-policy", env = "CELLWALL_CNI_FAILURE_POLICY", value_enum,
+          default_value_t = Failure::Fail)]
+    pub failure_policy: Failure,
+
+    /// How many seconds a pod waits.
+    #[arg(long = "cni-timeout", env = "CELLWALL_CNI_TIMEOUT", value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub timeout: u64,
+
+    /// A namespace whose pods do not wait; may be repeated. What an agent needs to become ready belongs there.
+    #[arg(long = "cni-exempt-namespace", env = "CELLWALL_CNI_EXEMPT_NAMESPACE", value_name = "NAME",
+          value_delimiter = ',', default_value = cellwall_cni::entry::EXEMPT)]
+    pub exempt_namespaces: Vec<String>,
+}
+
+/// What becomes of a pod whose enforcement nobody confirms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Failure {
+    /// It does not start; the kubelet tries again.
+    Fail,
+    /// It starts.
+    Ignore,
+}
+
+impl Cni {
+    /// See [`Args::entry`]. Where nothing is enforced, nothing is a reason to keep a pod from starting.
+    fn entry(&self, socket: &Path, enforcement: Enforcement) -> Option<(PathBuf, Entry)> {
+        let folder = self.conf_dir.clone()?;
+        let entry = Entry {
+            socket: socket.to_owned(),
+            timeout_seconds: self.timeout,
+            failure_policy: match (self.failure_policy, enforcement) {
+                (Failure::Fail, Enforcement::Enforce) => FailurePolicy::Fail,
+                (Failure::Ignore, _) | (_, Enforcement::Audit) => FailurePolicy::Ignore,
+            },
+            // An empty variable is a list of one empty name.
+            exempt_namespaces: self
+                .exempt_namespaces
+                .iter()
+                .filter(|name| !name.is_empty())
+                .cloned()
+                .collect(),
+            installed_file: Some(installed_file(&folder)),
+            ..Entry::default()
+        };
+        Some((folder, entry))
+    }
+
+    /// Every pod is announced before it runs.
+    fn vouches(&self) -> bool {
+        self.conf_dir.is_some() && self.failure_policy == Failure::Fail
+    }
 }
 
 /// Rows of the tables. What does not fit is refused as a whole and named in the status; nothing is half applied.
@@ -198,6 +279,22 @@ pub enum EgressToOwnNode {
 }
 
 impl Args {
+    /// The file that switches this node off.
+    pub(crate) fn disabled_file(&self) -> PathBuf {
+        let folder = self.cni.conf_dir.as_deref().unwrap_or(Path::new(cellwall_cni::files::FOLDER));
+        self.disabled_file.clone().unwrap_or_else(|| disabled_file(folder))
+    }
+
+    /// The folder of CNI configurations, and our entry for the one in it.
+    pub(crate) fn entry(&self) -> Option<(PathBuf, Entry)> {
+        self.cni.entry(&self.socket, self.enforcement)
+    }
+
+    /// Somebody waits for a pod's policies, and the API server can be asked which there are.
+    pub(crate) fn confirms(&self) -> bool {
+        self.cni.conf_dir.is_some() && self.source == Source::Api
+    }
+
     /// What the data path is opened with.
     pub fn settings(&self) -> Settings {
         Settings {
@@ -205,6 +302,7 @@ impl Args {
             pin_name: self.pin_name.clone(),
             capacities: self.capacities(),
             mark: self.mark,
+            strict: self.cni.vouches() && self.enforcement == Enforcement::Enforce,
             flows: self.capacity.flows,
             pending: self.capacity.pending,
             wait: (self.wait > 0).then(|| Duration::from_secs(self.wait.into())),
@@ -261,6 +359,35 @@ mod tests {
         assert_eq!(wait(&[]), Some(Some(Duration::from_secs(30))));
         assert_eq!(wait(&["--wait", "0"]), Some(None));
         assert_eq!(wait(&["--wait", "601"]), None);
+    }
+
+    #[test]
+    fn unknown_interfaces_are_closed_where_the_plugin_vouches_for_all_pods() {
+        let strict = |args: &[&str]| {
+            let args = ["cellwall-agent"].into_iter().chain(args.iter().copied());
+            Args::try_parse_from(args).expect("a command line").settings().strict
+        };
+        let with = ["--cni-conf-dir", "/etc/cni/net.d"];
+        assert!(strict(&with));
+        assert!(!strict(&[]));
+        assert!(!strict(&[&with[..], &["--cni-failure-policy", "ignore"]].concat()));
+        assert!(!strict(&[&with[..], &["--enforcement", "audit"]].concat()));
+    }
+
+    #[test]
+    fn the_plugin_is_told_what_it_needs() {
+        let line = "cellwall-agent --socket /run/x/agent.sock --cni-conf-dir /etc/cni/net.d --cni-timeout 5 \
+                    --cni-exempt-namespace kube-system,cellwall";
+        let args = Args::try_parse_from(line.split_whitespace()).expect("a command line");
+        let (folder, entry) = args.entry().expect("asked for");
+        assert_eq!(folder, Path::new("/etc/cni/net.d"));
+        assert_eq!(
+            entry.to_json(),
+            r#"{"type":"cellwall-cni","socket":"/run/x/agent.sock","timeoutSeconds":5,"failurePolicy":"Fail","exemptNamespaces":["kube-system","cellwall"],"installedFile":"/etc/cni/net.d/cellwall.installed"}"#
+        );
+        let audited = Args { enforcement: Enforcement::Audit, ..args };
+        assert_eq!(audited.entry().expect("asked for").1.failure_policy, FailurePolicy::Ignore);
+        assert_eq!(Args::try_parse_from(["cellwall-agent"]).expect("a command line").entry(), None);
     }
 
     #[test]

@@ -46,6 +46,15 @@ pub(crate) async fn serve(
     axum::serve(listener, router(Shared { snapshots, stats, metrics })).await
 }
 
+/// Serves on a node that is disabled: alive, not ready, and it says why.
+pub(crate) async fn serve_disabled(listener: TcpListener) -> std::io::Result<()> {
+    let why = "[-] disabled by `cellwall node disable`; `cellwall node enable` ends that\n";
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || async move { (StatusCode::SERVICE_UNAVAILABLE, why) }));
+    axum::serve(listener, router).await
+}
+
 fn router(shared: Shared) -> Router {
     Router::new()
         .route("/livez", get(livez))

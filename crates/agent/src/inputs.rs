@@ -6,16 +6,31 @@ use std::future::Future;
 use anyhow::{Context, Result};
 use cellwall_datapath::links;
 use cellwall_kube::source::{self, SourceEvent};
-use tokio::sync::mpsc;
+use cellwall_policy::model::Announced;
+use tokio::sync::{mpsc, watch};
 
 use crate::args::{Args, Source};
+use crate::node::confirm::Unconfirmed;
 use crate::run::Input;
+use crate::{announcements, chain, confirm};
 
 /// Inputs that wait for the loop; sources wait when there are more.
 pub(crate) const QUEUE: usize = 16_384;
+/// Announced pods whose interfaces are to be looked at.
+const LOOKS: usize = 256;
 
-/// Starts them. One that ends says so, and with it the loop ends.
-pub(crate) async fn spawn(args: &Args, inputs: &mpsc::Sender<Input>) -> Result<()> {
+/// Starts them; where the CNI plugin's announcements go. A watch that ends says so, and with it the loop ends.
+/// `unconfirmed` has the pods that the API server is to be asked for.
+pub(crate) async fn spawn(
+    args: &Args,
+    inputs: &mpsc::Sender<Input>,
+    unconfirmed: watch::Receiver<Unconfirmed>,
+) -> Result<mpsc::Sender<Announced>> {
+    let (looks, asked) = mpsc::channel(LOOKS);
+    let announcements = announcements::spawn(&args.socket, inputs.clone(), looks).await;
+    if let Some((folder, entry)) = args.entry() {
+        tokio::spawn(chain::keep(folder, entry, inputs.clone()));
+    }
     let (events, received) = mpsc::channel(QUEUE);
     match &args.source {
         Source::Folder(path) => {
@@ -26,12 +41,20 @@ pub(crate) async fn spawn(args: &Args, inputs: &mpsc::Sender<Input>) -> Result<(
             let client = source::client(args.kubeconfig.as_deref(), args.context.as_deref())
                 .await
                 .context("cannot find out how to reach the API server")?;
+            if args.confirms() {
+                let client = client.clone();
+                let ask = move |namespace: String| {
+                    let client = client.clone();
+                    async move { source::policies_of(&client, &namespace).await }
+                };
+                tokio::spawn(confirm::keep(ask, unconfirmed, inputs.clone()));
+            }
             listen("API server", source::api(client, events), received, from_source, inputs.clone());
         }
     }
     let (changes, received) = mpsc::channel(QUEUE);
-    listen("interfaces", links::watch(changes), received, from_links, inputs.clone());
-    Ok(())
+    listen("interfaces", links::watch(changes, asked), received, from_links, inputs.clone());
+    Ok(announcements)
 }
 
 /// Runs `watch` and forwards what it sends to `received`, until it ends.

@@ -11,7 +11,11 @@
 //! with objects is a problem in the status; what goes wrong with the kernel leaves the old state in force and is
 //! tried again; what is broken in ourselves panics, and pinned programs enforce meanwhile.
 
+mod announcements;
 pub mod args;
+pub mod chain;
+mod confirm;
+mod disabled;
 mod http;
 mod inputs;
 pub mod kernel;
@@ -33,7 +37,7 @@ use clap::Parser;
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
     log::init(args.log);
-    match start::start(args) {
+    match start::start(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -1,6 +1,7 @@
 //! The state of the agent, owned by the loop: what is known, what it compiles to, what the kernel holds.
 
 mod attach;
+pub mod confirm;
 mod converge;
 mod look;
 
@@ -12,16 +13,19 @@ use std::time::{Duration, Instant, SystemTime};
 use cellwall_abi::{Addr6, Be32, ENDPOINT_AUDIT, ENDPOINT_IDENTIFIED, Live, planted};
 use cellwall_api::v1alpha1::{Endpoint, Policy};
 use cellwall_datapath::TableError;
-use cellwall_policy::compile::{Compiled, Compiler, LeftOut};
-use cellwall_policy::model::{Change, Cluster, Kind, Left, Touched};
+use cellwall_policy::compile::{Compiled, Compiler, EndpointReport, LeftOut};
+use cellwall_policy::model::{Change, Cluster, Kind, Left, ObjectKey, Touched};
 use cellwall_policy::plan::Capacities;
 use cellwall_policy::wanted::Observed;
 use tracing::warn;
 
+use crate::chain::Chained;
 use crate::kernel::{Count, Hook, Kernel, Usage};
 use crate::run::Input;
 use crate::sources::Sources;
 use crate::stats::Stats;
+
+use self::confirm::{Confirm, Unconfirmed};
 
 /// Whether what is known is what is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,25 @@ impl Retry {
     }
 }
 
+/// A pod that the live revision was compiled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LivePod {
+    pod: Option<ObjectKey>,
+    uid: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl LivePod {
+    fn new(report: &EndpointReport) -> Self {
+        Self { pod: report.pod.clone(), uid: report.uid.clone(), addresses: report.addresses.clone() }
+    }
+
+    /// True when it is the pod of `report`.
+    pub(crate) fn is(&self, report: &EndpointReport) -> bool {
+        self.pod == report.pod && self.uid == report.uid && self.addresses == report.addresses
+    }
+}
+
 /// The answers that are made of a compilation, kept until the next one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lists {
@@ -70,9 +93,14 @@ pub struct Node<K> {
     pub(crate) cluster: Cluster,
     pub(crate) sources: Sources,
     pub(crate) links_listed: bool,
+    pub(crate) chained: Chained,
+    /// `None` where nobody can be asked.
+    pub(crate) confirm: Option<Confirm>,
     touched: Touched,
     compiler: Compiler,
     pub(crate) compiled: Option<Compiled>,
+    /// The pods of the live revision, by interface index; empty until something was written.
+    pub(crate) live_pods: BTreeMap<u32, LivePod>,
     /// What the tables hold, kept in step with every write; `None` when that is not known and must be read.
     observed: Option<Observed>,
     pub(crate) live: Live,
@@ -120,8 +148,11 @@ impl<K: Kernel> Node<K> {
             cluster,
             sources: Sources::default(),
             links_listed: false,
+            chained: Chained::default(),
+            confirm: None,
             touched: Touched::default(),
             compiled: None,
+            live_pods: BTreeMap::new(),
             live: observed.live,
             live_since: SystemTime::now(),
             observed: Some(observed),
@@ -192,6 +223,11 @@ impl<K: Kernel> Node<K> {
                 let Cluster { left, links, .. } = &mut self.cluster;
                 left.retain(|ifindex, _| links.contains_key(ifindex));
             }
+            Input::Chained(chained) => self.chained = chained,
+            Input::Stored(stored) => {
+                self.confirm.iter_mut().for_each(|confirm| confirm.answered(&stored));
+                self.lists_stale = true;
+            }
             // The loop's matter.
             Input::Ended(_) => {}
         }
@@ -210,6 +246,9 @@ impl<K: Kernel> Node<K> {
             }
             _ => {}
         }
+        if let Some(confirm) = &mut self.confirm {
+            confirm.heard(&change, &self.cluster);
+        }
         self.cluster.apply(change, &mut self.touched);
         if !self.touched.is_empty() {
             self.waiting_since.get_or_insert(now);
@@ -223,6 +262,18 @@ impl<K: Kernel> Node<K> {
         let has_started = self.enforcing != Enforcing::Waiting || self.live.0 == 0;
         let why = || self.sources.iter().find_map(|source| source.partial.as_deref());
         if has_started || planted("partial-lists-are-believed") { None } else { why() }
+    }
+
+    /// From now on a new pod counts as enforced only when the API server was asked for its policies: see [`confirm`].
+    #[must_use]
+    pub fn with_confirmation(mut self) -> Self {
+        self.confirm = Some(Confirm::default());
+        self
+    }
+
+    /// The pods that the API server is to be asked for.
+    pub fn unconfirmed(&self) -> Unconfirmed {
+        self.confirm.as_ref().map(Confirm::open).unwrap_or_default()
     }
 
     /// The kernel, for tests.
@@ -270,6 +321,6 @@ fn kind(change: &Change) -> Option<Kind> {
         Change::Bad(problem) => Some(problem.object.kind),
         Change::Gone(key) => Some(key.kind),
         Change::Listed(kind, _) => Some(*kind),
-        Change::Link(_) | Change::LinkGone(_) | Change::NodeAddresses(_) => None,
+        Change::Link(_) | Change::LinkGone(_) | Change::Announced(_) | Change::NodeAddresses(_) => None,
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cellwall_abi::planted;
-use cellwall_api::v1alpha1::{Condition, KernelFeatures, Link, NodeStatus, Policy, Source, Table};
+use cellwall_api::v1alpha1::{Condition, Endpoint, KernelFeatures, Link, NodeStatus, Policy, Source, Table};
 use cellwall_api::{Snapshot, counter, endpoint, object, policy, problem, timestamp, unplaced};
-use cellwall_policy::compile::{Compiled, PolicyReport};
+use cellwall_policy::compile::{Compiled, EndpointReport, PolicyReport};
 use cellwall_policy::model::{Cluster, Kind, ObjectKey, Problem};
 
+use crate::chain::Chained;
 use crate::kernel::Kernel;
 use crate::node::{Enforcing, Lists, Node};
 use crate::sources::PATIENCE;
@@ -61,8 +62,21 @@ impl<K: Kernel> Node<K> {
         let mut reports: Vec<_> = compiled.endpoints.values().collect();
         reports.sort_by(|a, b| (&a.pod, a.ifindex).cmp(&(&b.pod, b.ifindex)));
         let attached = |ifindex: u32| self.hooks.contains_key(&ifindex);
-        let endpoints =
-            reports.into_iter().map(|report| endpoint(report, attached(report.ifindex))).collect();
+        let live = |report: &EndpointReport| {
+            let pod = self.live_pods.get(&report.ifindex);
+            pod.is_some_and(|pod| pod.is(report)) || planted("a-failed-write-is-live")
+        };
+        let unconfirmed = |report: &EndpointReport| {
+            let confirm = self.confirm.as_ref();
+            confirm.map(|confirm| confirm.missing(report.pod.as_ref(), &self.cluster)).unwrap_or_default()
+        };
+        let endpoints = reports
+            .into_iter()
+            .map(|report| Endpoint {
+                unconfirmed: unconfirmed(report),
+                ..endpoint(report, attached(report.ifindex), live(report))
+            })
+            .collect();
         Lists { endpoints: Arc::new(endpoints), policies: Arc::new(self.policies(compiled)) }
     }
 
@@ -155,6 +169,7 @@ impl<K: Kernel> Node<K> {
             self.enforcing_condition(),
             self.attached_condition(),
             self.first_on_hook(),
+            self.chained_condition(),
             condition(
                 "InStep",
                 false,
@@ -241,6 +256,15 @@ impl<K: Kernel> Node<K> {
         let is_pod = |at: &u32| self.lists.endpoints.iter().any(|endpoint| endpoint.ifindex == *at);
         let others = self.attach_errors.iter().filter(move |(at, _)| !is_pod(at));
         others.map(|(ifindex, error)| format!("interface {ifindex}: {error}"))
+    }
+
+    fn chained_condition(&self) -> Condition {
+        let (right, wrong) = match &self.chained {
+            Chained::NotAsked => ("NotAsked", None),
+            Chained::In(_) => ("Chained", None),
+            Chained::Out(message) => ("", Some(("NotChained", message.clone()))),
+        };
+        condition("Chained", false, right, wrong)
     }
 
     fn first_on_hook(&self) -> Condition {

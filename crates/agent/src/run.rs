@@ -11,8 +11,10 @@ use cellwall_policy::model::{Change, Kind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
+use crate::chain::Chained;
 use crate::kernel::Kernel;
 use crate::node::Node;
+use crate::node::confirm::{Stored, Unconfirmed};
 use crate::stats::Stats;
 
 /// How many inputs are taken before the next pass: a list of a large cluster is many passes, and each is short.
@@ -43,6 +45,10 @@ pub enum Input {
     Interfaces(BTreeSet<u32>),
     /// The interfaces were listed once.
     LinksListed,
+    /// Whether the CNI plugin is in the configuration that the runtime reads.
+    Chained(Chained),
+    /// What the API server has of the namespaces of new pods.
+    Stored(Stored),
     /// A watch gave up: nothing of it will arrive any more.
     Ended(String),
 }
@@ -54,6 +60,8 @@ pub struct Outputs {
     pub publisher: Publisher,
     /// For the metrics.
     pub stats: watch::Sender<Stats>,
+    /// For the one who asks the API server.
+    pub unconfirmed: watch::Sender<Unconfirmed>,
 }
 
 /// Runs until `stop` is ready. An error means that a watch has ended: an agent that is blind must not look alive.
@@ -88,6 +96,12 @@ pub async fn run<K: Kernel>(
             node.stats.alive = now();
             outputs.publisher.publish(node.snapshot(now()));
             outputs.stats.send_replace(node.stats.clone());
+            outputs.unconfirmed.send_if_modified(|told| {
+                let now = node.unconfirmed();
+                let is_new = *told != now;
+                *told = now;
+                is_new
+            });
         }
     }
 }

@@ -6,15 +6,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cellwall_api::{Limits, Publisher, Snapshot, Socket};
 use cellwall_datapath::{Datapath, memory};
-use cellwall_policy::model::Cluster;
+use cellwall_policy::model::{Announced, Cluster};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
 use crate::args::{Args, EgressToOwnNode, Enforcement};
+use crate::disabled;
 use crate::http;
 use crate::inputs;
 use crate::node::Node;
+use crate::node::confirm::Unconfirmed;
 use crate::run::{Outputs, run};
 use crate::stats::Stats;
 
@@ -22,20 +24,57 @@ use crate::stats::Stats;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is told to stop. What is enforced stays enforced.
-pub fn start(args: Args) -> Result<()> {
-    // The loop blocks in the kernel on this thread; the other two serve meanwhile.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let ended = runtime.block_on(serve(args));
-    runtime.shutdown_timeout(FAREWELL);
-    ended
+pub fn start(args: &Args) -> Result<()> {
+    loop {
+        // The loop blocks in the kernel on this thread; the other two serve meanwhile.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let ended = runtime.block_on(serve_or_wait(args));
+        // With it go all tasks of an agent that was disabled: the next one starts from nothing.
+        runtime.shutdown_timeout(FAREWELL);
+        match ended? {
+            Ended::Stopped => return Ok(()),
+            Ended::Disabled | Ended::Enabled => {}
+        }
+    }
 }
 
-async fn serve(args: Args) -> Result<()> {
+/// Why a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// This process was asked to stop.
+    Stopped,
+    /// The node is not to be enforced any more.
+    Disabled,
+    /// It is again.
+    Enabled,
+}
+
+async fn serve_or_wait(args: &Args) -> Result<Ended> {
     let stop = stop()?;
+    let file = &args.disabled_file();
+    if disabled::is_disabled(file) {
+        let http = http::bind(args.http).await?;
+        return Ok(if disabled::wait(file, http, stop).await? { Ended::Enabled } else { Ended::Stopped });
+    }
+    let mut ended = Ended::Stopped;
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = disabled::until_disabled(file) => ended = Ended::Disabled,
+        }
+    };
+    serve(args, stop).await?;
+    if ended == Ended::Disabled {
+        info!("disabled; what was enforced here is let go");
+    }
+    Ok(ended)
+}
+
+async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
     let node_name = args.node_name.clone().map_or_else(host_name, Ok)?;
     // The lock on the pins comes first: an agent that may not act must not take the socket of the one that does.
     let settings = args.settings();
@@ -51,7 +90,8 @@ async fn serve(args: Args) -> Result<()> {
     info!(node = node_name, socket = %args.socket.display(), http = %args.http, "cellwall-agent {}", env!("CARGO_PKG_VERSION"));
 
     let (sender, mut received) = mpsc::channel(inputs::QUEUE);
-    inputs::spawn(&args, &sender).await?;
+    let (unconfirmed, open) = watch::channel(Unconfirmed::new());
+    let announcements = inputs::spawn(args, &sender, open).await?;
     drop(sender);
 
     let mut cluster = Cluster::new(&node_name);
@@ -59,17 +99,20 @@ async fn serve(args: Args) -> Result<()> {
     cluster.audit_all = args.enforcement == Enforcement::Audit;
     cluster.egress_to_own_node = args.egress_to_own_node == EgressToOwnNode::Always;
     let mut node = Node::new(kernel, cluster, args.capacities()).context("cannot read the tables")?;
+    if args.confirms() {
+        node = node.with_confirmation();
+    }
     let publisher = Publisher::new(node.snapshot(std::time::Instant::now()));
-    let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()) };
+    let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()), unconfirmed };
 
     let (farewell, stopped) = oneshot::channel();
-    let answering = answer(socket, http, &outputs, stopped);
+    let answering = answer(socket, http, &outputs, announcements, stopped);
     let ended = run(&mut node, &mut received, &outputs, stop).await;
     // Streams end with the publisher, and the server when they have.
     drop(outputs);
     let _ = farewell.send(());
     let _ = tokio::time::timeout(FAREWELL, answering).await;
-    info!("stopped; what is enforced stays enforced");
+    info!("ended; what is enforced stays enforced");
     ended
 }
 
@@ -78,6 +121,7 @@ fn answer(
     socket: Socket,
     http: tokio::net::TcpListener,
     outputs: &Outputs,
+    announcements: mpsc::Sender<Announced>,
     stopped: oneshot::Receiver<()>,
 ) -> tokio::task::JoinHandle<()> {
     let snapshots: watch::Receiver<Arc<Snapshot>> = outputs.publisher.subscribe();
@@ -92,7 +136,9 @@ fn answer(
         let stopped = async {
             let _ = stopped.await;
         };
-        if let Err(error) = cellwall_api::serve(socket, snapshots, Limits::default(), stopped).await {
+        if let Err(error) =
+            cellwall_api::serve(socket, snapshots, announcements, Limits::default(), stopped).await
+        {
             error!("{:#}", anyhow::Error::from(error));
         }
     })

@@ -1,4 +1,4 @@
-//! How the command line asks an agent.
+//! How the command line and the CNI plugin ask an agent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,10 @@ use tower::service_fn;
 
 use crate::limits::ANSWER_BYTES;
 use crate::v1alpha1::agent_service_client::AgentServiceClient;
+use crate::v1alpha1::plugin_service_client::PluginServiceClient;
 use crate::v1alpha1::{
-    Endpoint, GetStatusRequest, ListEndpointsRequest, ListPoliciesRequest, NodeStatus, Policy,
-    WatchStatusRequest,
+    CheckEndpointRequest, Endpoint, Enforced, GetStatusRequest, ListEndpointsRequest, ListPoliciesRequest,
+    NodeStatus, Policy, Sandbox, WaitEndpointRequest, WatchStatusRequest,
 };
 
 /// How long an agent may take to answer: it answers from memory.
@@ -101,6 +102,7 @@ impl From<tonic::Status> for ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     service: AgentServiceClient<Channel>,
+    plugin: PluginServiceClient<Channel>,
 }
 
 impl Client {
@@ -121,8 +123,9 @@ impl Client {
             .await
             .map_err(|_| ClientError::Silent)?
             .map_err(|error| ClientError::Closed { message: error.to_string() })?;
+        let plugin = PluginServiceClient::new(channel.clone());
         let service = AgentServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
-        Ok(Self { service })
+        Ok(Self { service, plugin })
     }
 
     /// The state of the node.
@@ -149,6 +152,20 @@ impl Client {
     pub async fn policies(&mut self, namespace: &str) -> Result<Vec<Policy>, ClientError> {
         let request = ListPoliciesRequest { namespace: namespace.to_owned() };
         Ok(in_time(self.service.list_policies(request)).await?.into_inner().policies)
+    }
+
+    /// Tells the agent of a pod that is being started, and waits up to `wait` until it is enforced. How long the
+    /// agent may keep silent is the caller's to say.
+    pub async fn wait_endpoint(&mut self, sandbox: Sandbox, wait: Duration) -> Result<Enforced, ClientError> {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let request = WaitEndpointRequest { sandbox: Some(sandbox), wait_ms };
+        Ok(self.plugin.wait_endpoint(request).await?.into_inner().enforced.unwrap_or_default())
+    }
+
+    /// Whether a pod is enforced.
+    pub async fn check_endpoint(&mut self, sandbox: Sandbox) -> Result<Enforced, ClientError> {
+        let request = CheckEndpointRequest { sandbox: Some(sandbox) };
+        Ok(in_time(self.plugin.check_endpoint(request)).await?.into_inner().enforced.unwrap_or_default())
     }
 }
 

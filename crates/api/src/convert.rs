@@ -24,9 +24,11 @@ pub fn problem(problem: &Problem) -> v1alpha1::Problem {
     v1alpha1::Problem { object: Some(object(key)), field: field.clone(), message: message.clone() }
 }
 
-/// An enforced pod; `attached` tells whether the programs are on its interface.
-pub fn endpoint(report: &EndpointReport, attached: bool) -> v1alpha1::Endpoint {
-    let EndpointReport { pod, labels, ifindex, interface, addresses, audit, isolated, policies } = report;
+/// An enforced pod; `attached` tells whether the programs are on its interface, `live` whether it is in the live
+/// revision as it is here.
+pub fn endpoint(report: &EndpointReport, attached: bool, live: bool) -> v1alpha1::Endpoint {
+    let EndpointReport { pod, uid, labels, ifindex, interface, addresses, audit, isolated, policies } =
+        report;
     let direction = |direction: Direction| {
         let at = direction as usize;
         Some(v1alpha1::EndpointDirection {
@@ -44,6 +46,9 @@ pub fn endpoint(report: &EndpointReport, attached: bool) -> v1alpha1::Endpoint {
         egress: direction(Direction::Egress),
         attached,
         labels: labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        pod_uid: uid.clone(),
+        live,
+        unconfirmed: String::new(),
     }
 }
 

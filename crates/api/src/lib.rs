@@ -1,5 +1,6 @@
 //! What a node's agent answers over gRPC, and how it is asked: the contract as generated code, the services on a
-//! unix socket, and the client that the command line uses. Everything here reads; nothing changes what is enforced.
+//! unix socket, and the client that the command line and the CNI plugin use. Everything here reads, but for one call
+//! of the plugin, which announces a pod.
 //!
 //! The agent publishes a [`Snapshot`] into a watch channel; the services answer from the last one and never touch
 //! the agent's state, so a slow reader costs the loop nothing. No other crate names tonic or prost.
@@ -8,6 +9,7 @@ pub mod client;
 mod connection;
 mod convert;
 mod limits;
+mod plugin;
 mod server;
 mod service;
 mod snapshot;

@@ -25,7 +25,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 64,
+            // As many pods as a node may start at a time, each with a plugin that waits.
+            connections: 256,
             streams: 32,
             request_bytes: 64 << 10,
             answer_bytes: ANSWER_BYTES,

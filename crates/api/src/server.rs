@@ -3,18 +3,21 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use cellwall_policy::model::Announced;
+use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::connection::accept;
 use crate::limits::Limits;
+use crate::plugin::Plugin;
 use crate::service::Agent;
 use crate::snapshot::Snapshot;
 use crate::socket::Socket;
 use crate::v1alpha1::DESCRIPTOR;
 use crate::v1alpha1::agent_service_server::{AgentServiceServer, SERVICE_NAME};
+use crate::v1alpha1::plugin_service_server::PluginServiceServer;
 
 /// The server ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +25,11 @@ use crate::v1alpha1::agent_service_server::{AgentServiceServer, SERVICE_NAME};
 pub struct ServeError(#[from] tonic::transport::Error);
 
 /// Serves until `stop` is ready, then lets calls that are under way end. Streams end when the publisher is dropped.
+/// What the CNI plugin tells of goes to `announcements`.
 pub async fn serve(
     socket: Socket,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    announcements: mpsc::Sender<Announced>,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -34,6 +39,8 @@ pub async fn serve(
     let agent = AgentServiceServer::new(Agent::new(snapshots.clone()))
         .max_decoding_message_size(limits.request_bytes)
         .max_encoding_message_size(limits.answer_bytes);
+    let plugin = PluginServiceServer::new(Plugin::new(snapshots.clone(), announcements))
+        .max_decoding_message_size(limits.request_bytes);
     let server = Server::builder()
         .max_concurrent_streams(limits.streams)
         .concurrency_limit_per_connection(limits.streams as usize)
@@ -42,6 +49,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(limits.keepalive))
         .add_service(agent)
+        .add_service(plugin)
         .add_service(health.max_decoding_message_size(limits.request_bytes))
         .add_service(reflection().build_v1().expect("the descriptors are generated"))
         // grpcurl before 1.8.9 asks for the older name.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 5] = ["agent", "endpoint", "object", "policy", "status"];
+const FILES: [&str; 6] = ["agent", "endpoint", "object", "plugin", "policy", "status"];
 const PACKAGE: &str = ".cellwall.v1alpha1";
 
 #[test]

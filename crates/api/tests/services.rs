@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
@@ -46,7 +46,9 @@ impl Agent {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(socket, snapshots, limits, stopped).await.expect("the server ends by request");
+            serve(socket, snapshots, mpsc::channel(1).0, limits, stopped)
+                .await
+                .expect("the server ends by request");
         });
         Self { publisher, path, _folder: folder, _stop: stop }
     }

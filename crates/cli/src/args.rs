@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Asks no agent, and needs no cluster, kernel or root: manifests are compiled to the tables of a node, and the code
     /// that runs in the kernel judges the first packet of each flow on them.
     Check(Check),
-    /// Take cellwall off this node.
+    /// Switch enforcement on this node off and on, or take it away.
     #[command(subcommand)]
     Node(NodeCommand),
     /// Print the versions of this command and of the agent.

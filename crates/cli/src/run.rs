@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cellwall_api::client::Client;
 use cellwall_api::v1alpha1::{Endpoint, ListEndpointsResponse, ListPoliciesResponse, NodeStatus};
 use cellwall_policy::model::Selector;
@@ -38,7 +38,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         }
         _ => {}
     }
-    let mut client = Client::connect(&args.socket).await?;
+    let mut client = match Client::connect(&args.socket).await {
+        Err(error) if node::is_disabled() => {
+            bail!("this node is disabled: nothing is enforced here until `cellwall node enable` ({error})")
+        }
+        connected => connected?,
+    };
     match args.command {
         Command::Status { watch: true } => watch(client, format).await,
         Command::Status { watch: false } => {
@@ -92,7 +97,7 @@ async fn watch(mut client: Client, format: Format) -> Result<ExitCode> {
         };
         print(&format!("{separator}{}", render(&status?, format)?))?;
     }
-    anyhow::bail!("the agent ended")
+    bail!("the agent ended")
 }
 
 fn exit_code(status: &NodeStatus) -> ExitCode {

@@ -9,6 +9,7 @@ use cellwall_api::v1alpha1::{Endpoint, NodeStatus, ObjectReference};
 use cellwall_api::{Limits, Publisher, Snapshot, Socket, serve};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::mpsc;
 
 /// Runs `cellwall` with a socket.
 async fn cellwall(socket: &Path, args: &[&str]) -> Output {
@@ -73,7 +74,13 @@ async fn answers_and_exit_codes() {
     let path = folder.path().join("agent.sock");
     let socket = Socket::bind(&path).expect("the folder is ours");
     let publisher = Publisher::new(snapshot(false));
-    tokio::spawn(serve(socket, publisher.subscribe(), Limits::default(), std::future::pending()));
+    tokio::spawn(serve(
+        socket,
+        publisher.subscribe(),
+        mpsc::channel(1).0,
+        Limits::default(),
+        std::future::pending(),
+    ));
 
     let status = cellwall(&path, &["status"]).await;
     assert_eq!(status.status.code(), Some(3), "not ready");
@@ -99,8 +106,13 @@ async fn a_watch_prints_changes_until_the_agent_ends() {
     let path = folder.path().join("agent.sock");
     let socket = Socket::bind(&path).expect("the folder is ours");
     let publisher = Publisher::new(snapshot(false));
-    let server =
-        tokio::spawn(serve(socket, publisher.subscribe(), Limits::default(), std::future::pending()));
+    let server = tokio::spawn(serve(
+        socket,
+        publisher.subscribe(),
+        mpsc::channel(1).0,
+        Limits::default(),
+        std::future::pending(),
+    ));
     let mut watch = Command::new(env!("CARGO_BIN_EXE_cellwall"))
         .args(["status", "--watch", "-o", "json", "--socket"])
         .arg(&path)

@@ -39,7 +39,7 @@ const LOOPBACK: u32 = 1;
 /// What the watch sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// [`Change::Link`], [`Change::LinkGone`] or [`Change::NodeAddresses`].
+    /// [`Change::Link`], [`Change::LinkGone`], [`Change::NodeAddresses`], or what a [`Look`] was for.
     Change(Change),
     /// All interfaces of this namespace but the loopback, whenever one comes or goes.
     Interfaces(BTreeSet<u32>),
@@ -47,9 +47,21 @@ pub enum LinkEvent {
     Listed,
 }
 
+/// What somebody says of interfaces whose other ends are ready: it comes after what is seen there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Indices of the interfaces.
+    pub interfaces: Vec<u32>,
+    /// What is said.
+    pub then: Change,
+}
+
 /// Watches the interfaces of this network namespace and sends what it sees, until the receiver is closed.
-/// Interfaces that are there at first are `preexisting`.
-pub async fn watch(changes: mpsc::Sender<LinkEvent>) -> Result<(), WatchError> {
+/// Interfaces that are there at first are `preexisting`. What comes from `looks` is done at once.
+pub async fn watch(
+    changes: mpsc::Sender<LinkEvent>,
+    mut looks: mpsc::Receiver<Look>,
+) -> Result<(), WatchError> {
     let events = Events::open(&GROUPS).and_then(register).map_err(WatchError::Socket)?;
     let mut watch =
         Watch { events, reader: Reader::open().map_err(WatchError::Socket)?, state: State::default() };
@@ -66,6 +78,7 @@ pub async fn watch(changes: mpsc::Sender<LinkEvent>) -> Result<(), WatchError> {
         let due = watch.state.due().map_or(next_list, |due| due.min(next_list));
         news = tokio::select! {
             heard = watch.hear() => watch.follow(&heard?)?,
+            Some(look) = looks.recv() => watch.look_for(look)?,
             () = sleep_until(due) => {
                 if Instant::now() >= next_list {
                     next_list = Instant::now() + RELIST;
@@ -172,11 +185,24 @@ impl Watch {
         Ok(news)
     }
 
+    fn look_at(&mut self, ifindex: u32) -> Result<Vec<LinkEvent>, WatchError> {
+        let seen = self.reader.one(ifindex).map_err(refused("an interface"))?;
+        Ok(self.state.looked(ifindex, seen))
+    }
+
+    fn look_for(&mut self, look: Look) -> Result<Vec<LinkEvent>, WatchError> {
+        let mut news = Vec::new();
+        for ifindex in look.interfaces {
+            news.extend(self.look_at(ifindex)?);
+        }
+        news.push(LinkEvent::Change(look.then));
+        Ok(news)
+    }
+
     fn look_at_due(&mut self) -> Result<Vec<LinkEvent>, WatchError> {
         let mut news = Vec::new();
         for ifindex in self.state.take_due(Instant::now()) {
-            let seen = self.reader.one(ifindex).map_err(refused("an interface"))?;
-            news.extend(self.state.looked(ifindex, seen));
+            news.extend(self.look_at(ifindex)?);
         }
         Ok(news)
     }

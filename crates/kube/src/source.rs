@@ -4,6 +4,7 @@
 mod api;
 mod client;
 mod folder;
+mod stored;
 
 use cellwall_policy::model::{Change, Kind};
 use thiserror::Error;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 pub use api::api;
 pub use client::{ClientError, client};
 pub use folder::{Manifests, folder, read, read_stream};
+pub use stored::{StoredPolicy, policies_of};
 
 /// What a source says.
 #[derive(Clone, Debug, PartialEq, Eq)]

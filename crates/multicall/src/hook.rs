@@ -1,6 +1,7 @@
-//! `cellwall-hook`: what the chart's hooks need beside the command. An image without a shell has nothing that stays, and
-//! helm waits for Jobs, not for DaemonSets.
+//! `cellwall-hook`: what the chart's pods need beside the agent and the command. An image without a shell has nothing that
+//! stays or copies, and helm waits for Jobs, not for DaemonSets.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use crate::install::install;
+
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What the hooks of the chart run beside the command `cellwall`.
+/// What the pods of the chart run beside the agent and the command `cellwall`.
 #[derive(Debug, Parser)]
 #[command(name = "cellwall-hook", version)]
 struct Args {
@@ -25,6 +28,11 @@ struct Args {
 enum Task {
     /// Do nothing until told to stop: a pod is ready for as long, once its init containers have done their work.
     Stay,
+    /// Put the CNI plugin into the folder in which the container runtime looks for plugins.
+    InstallPlugin {
+        /// The folder, as it is mounted here.
+        folder: PathBuf,
+    },
     /// Wait until a DaemonSet has a ready pod on every node that it is for.
     Await {
         /// Its namespace.
@@ -42,6 +50,10 @@ enum Task {
 pub(crate) async fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Stay => stay().await,
+        // The file that this process runs, whatever it is called by.
+        Task::InstallPlugin { folder } => {
+            install(Path::new("/proc/self/exe"), &folder).map(|said| println!("{said}"))
+        }
         Task::Await { namespace, daemonset, timeout } => {
             await_daemonset(&namespace, &daemonset, timeout).await
         }

@@ -10,9 +10,10 @@ use crate::hook;
 type Program = fn() -> ExitCode;
 
 /// The programs, by name.
-const PROGRAMS: [(&str, Program); 3] = [
+const PROGRAMS: [(&str, Program); 4] = [
     ("cellwall-agent", cellwall_agent::main),
     ("cellwall", cellwall_cli::main),
+    ("cellwall-cni", cellwall_cni::main),
     ("cellwall-hook", hook::main),
 ];
 
@@ -45,6 +46,7 @@ mod tests {
             ("cellwall", true),
             ("/bin/cellwall-agent", true),
             ("./cellwall-hook", true),
+            ("/opt/cni/bin/cellwall-cni", true),
             ("cellwall-multicall", false),
             ("cellwall/", true),
             ("", false),

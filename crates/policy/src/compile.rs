@@ -244,7 +244,7 @@ impl Compiler {
         if behind == Behind::Unknown {
             record = EndpointRecord::default();
         } else {
-            let addresses = pod.map_or(&link.addresses, |pod| &pod.addresses);
+            let addresses = pod.map_or(&link.addresses[..], |pod| cluster.addresses_of(pod));
             set_addresses(&mut record, addresses);
             record.flags = ENDPOINT_IDENTIFIED | if cluster.is_audited(pod) { ENDPOINT_AUDIT } else { 0 };
         }
@@ -324,9 +324,10 @@ fn report_endpoint(
     let report = EndpointReport {
         pod: pod.map(Pod::key),
         labels: pod.map(|pod| pod.labels.clone()).unwrap_or_default(),
+        uid: pod.map(|pod| pod.uid.clone()).unwrap_or_default(),
         ifindex: link.ifindex,
         interface: String::from(link.name.as_str()),
-        addresses: pod.map_or(&link.addresses, |pod| &pod.addresses).clone(),
+        addresses: pod.map_or(&link.addresses[..], |pod| cluster.addresses_of(pod)).to_vec(),
         audit: cluster.is_audited(pod),
         isolated: ids.map(|id| id != 0),
         policies: Direction::ALL.map(policies_of),

@@ -3,6 +3,7 @@
 //! Objects arrive as [`Change`]s that are already understood: selectors are parsed, defaults applied, and what
 //! could not be understood has become a [`Problem`] and something that never widens access.
 
+mod announced;
 mod change;
 mod cluster;
 mod namespace;
@@ -13,6 +14,7 @@ mod problem;
 mod selector;
 mod service;
 
+pub use announced::Announced;
 pub use change::{Change, Kind, Link, ObjectKey};
 pub use cluster::{Cluster, Left, Touched};
 pub use namespace::Namespace;

@@ -1,26 +1,35 @@
 //! The files that Kubernetes is configured with. JSON is YAML to all who read them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::layout::Node;
-use super::{ADDRESS, ADDRESS6, API_SERVICE, DNS_SERVICE, cgroup};
+use super::{ADDRESS, ADDRESS6, API_SERVICE, CNI_BIN_DIR, CNI_CONF_DIR, DNS_SERVICE, cgroup};
 use crate::flavour::{Families, Flavour, Network, Proxy};
 use crate::image;
 use crate::pki::Authority;
 
 /// Where containerd answers, inside the node.
 pub(super) const CONTAINERD: &str = "/run/containerd.sock";
+/// Where the machine has CNI plugins.
+const PLUGINS: &str = "/usr/lib/cni";
 
-/// Writes what only the node sees, under /run.
+/// Writes what only the node sees, under /run and where CNI has its own.
 pub(super) fn write(node: Node, flavour: Flavour, folder: &Path) -> Result<()> {
-    fs::create_dir_all("/run/cni").context("cannot make /run/cni")?;
+    // Where nodes have them by default; others come beside them.
+    fs::create_dir_all(CNI_CONF_DIR).with_context(|| format!("cannot make {CNI_CONF_DIR}"))?;
+    fs::create_dir_all(CNI_BIN_DIR).with_context(|| format!("cannot make {CNI_BIN_DIR}"))?;
+    for plugin in fs::read_dir(PLUGINS).with_context(|| format!("cannot read {PLUGINS}"))? {
+        let plugin = plugin?;
+        symlink(plugin.path(), Path::new(CNI_BIN_DIR).join(plugin.file_name()))?;
+    }
     put("/run/resolv.conf", &format!("nameserver {}\n", flavour.families.of(&DNS_SERVICE)[0]))?;
     put("/run/containerd.toml", &containerd())?;
-    put("/run/cni/10-pods.conflist", &network(node, flavour).to_string())?;
+    put(&format!("{CNI_CONF_DIR}/10-pods.conflist"), &network(node, flavour).to_string())?;
     put("/run/kubelet.yaml", &kubelet(node, flavour, folder)?.to_string())?;
     put("/run/proxy.yaml", &proxy(node, flavour.proxy, folder).to_string())
 }
@@ -65,8 +74,8 @@ sandbox_image = "{pause}"
 disable_apparmor = true
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
-conf_dir = "/run/cni"
+bin_dir = "{CNI_BIN_DIR}"
+conf_dir = "{CNI_CONF_DIR}"
 "#,
         pause = image::PAUSE
     )

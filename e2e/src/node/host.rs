@@ -1,5 +1,6 @@
 //! Makes namespaces look like a machine of their own.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -36,12 +37,23 @@ fn mount_all() -> Result<()> {
     mount_bind_recursive("/run/cgroup", CGROUPS)?;
     mount("bpf", "/sys/fs/bpf", "bpf", none, None)?;
 
-    // The kubelet and containerd write to many places under /var; what they write stays in memory.
-    for folder in ["/run/var", "/run/var/upper", "/run/var/work"] {
-        fs::create_dir(folder)?;
+    // The kubelet and containerd write to many places under /var, and who installs CNI plugins under the others; what they
+    // write stays in memory.
+    for folder in ["var", "etc", "opt"] {
+        for part in ["", "/upper", "/work"] {
+            fs::create_dir(format!("/run/{folder}{part}"))?;
+        }
+        let options = format!("lowerdir=/{folder},upperdir=/run/{folder}/upper,workdir=/run/{folder}/work");
+        let options = CString::new(options).expect("no byte is 0");
+        let place = format!("/{folder}");
+        mount("overlay", place.as_str(), "overlay", none, Some(options.as_c_str())).context(place)?;
     }
-    let options = c"lowerdir=/var,upperdir=/run/var/upper,workdir=/run/var/work";
-    mount("overlay", "/var", "overlay", none, Some(options)).context("/var")?;
+    // Of the machine's own.
+    for folder in ["/etc/cni", "/opt/cni"] {
+        if Path::new(folder).exists() {
+            fs::remove_dir_all(folder).with_context(|| format!("cannot hide {folder}"))?;
+        }
+    }
     for folder in ["/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/var/log/pods"] {
         fs::create_dir_all(folder)?;
         // Not on the overlay: containers' own overlays cannot lie on one.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::helm::{NAMESPACE, ask, chart, cleanup_manifest, helm, said};
+use cellwall_e2e::node::CNI_CONF_DIR;
 
 use crate::process::Agent;
 use crate::site::{PATIENCE, Site};
@@ -23,6 +24,7 @@ fn the_chart_is_installed_upgraded_rolled_back_and_uninstalled_and_nothing_is_le
     let Some(site) = Site::new() else { return };
     let cluster = &site.cluster;
     let before = site.pods();
+    let conflist = site.conflist();
 
     let begun = Instant::now();
     roll_out(cluster, &["install", NAMESPACE, &chart(), "--create-namespace"]);
@@ -33,6 +35,8 @@ fn the_chart_is_installed_upgraded_rolled_back_and_uninstalled_and_nothing_is_le
     site.isolate();
     site.until_enforced();
 
+    assert!(site.conflist().contains("cellwall-cni"));
+    site.starts_a_pod("enforced");
     let installed = Agent::of(cluster);
     installed.runs_with_its_rights_alone();
     installed.fits_into_its_memory();
@@ -53,9 +57,16 @@ fn the_chart_is_installed_upgraded_rolled_back_and_uninstalled_and_nothing_is_le
     println!("gone {} ms after the start of helm uninstall", begun.elapsed().as_millis());
     nothing_is_left(cluster);
     site.is_open();
+    assert_eq!(site.conflist(), conflist, "byte for byte");
+    // What is left of the plugin is in nobody's way, and lets a pod end that was started with it.
+    site.starts_a_pod("open");
+    site.ends_pods(&["enforced", "open"]);
     assert_eq!(site.pods(), before, "no pod was restarted");
 
     without_hooks(&site);
+    assert_eq!(site.conflist(), conflist, "byte for byte");
+    site.starts_a_pod("open");
+    site.ends_pods(&["open"]);
     assert_eq!(site.pods(), before, "no pod was restarted");
 }
 
@@ -91,7 +102,9 @@ fn nothing_is_left(cluster: &Cluster) {
         thread::sleep(Duration::from_millis(100));
     }
     // The kernel has files of its own in the first.
-    for (folder, prefix) in [("/sys/fs/bpf", NAMESPACE), ("/run/cellwall", "")] {
+    for (folder, prefix) in
+        [("/sys/fs/bpf", NAMESPACE), ("/run/cellwall", ""), (CNI_CONF_DIR, NAMESPACE), (CNI_CONF_DIR, ".")]
+    {
         let names = said(cluster.command("ls").args(["-A", folder])).expect("it is there");
         let left: Vec<&str> = names.lines().filter(|name| name.starts_with(prefix)).collect();
         assert_eq!(left, [""; 0], "{folder} of the node");

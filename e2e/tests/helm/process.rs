@@ -2,6 +2,7 @@
 
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::helm::{NAMESPACE, said};
+use cellwall_e2e::node::CNI_BIN_DIR;
 use serde_json::Value;
 
 /// What the chart gives: CAP_NET_ADMIN (12), CAP_PERFMON (38) and CAP_BPF (39).
@@ -38,6 +39,10 @@ impl<'a> Agent<'a> {
             root.split(' ').nth(3).is_some_and(|options| options.split(',').any(|o| o == "ro")),
             "{root}"
         );
+        // Who can write there decides what the node runs as root (CVE-2023-27593).
+        for folder in ["/plugins", CNI_BIN_DIR] {
+            assert!(!mounts.contains(&format!(" {folder} ")), "{mounts}");
+        }
         let own =
             |name| said(self.cluster.command("readlink").arg(format!("/proc/{name}"))).expect("a namespace");
         assert_ne!(

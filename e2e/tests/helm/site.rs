@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::flavour::Flavour;
 use cellwall_e2e::heartbeat::{self, Heartbeat};
-use cellwall_e2e::helm::{NAMESPACE, ask, load_image};
+use cellwall_e2e::helm::{NAMESPACE, ask, load_image, said};
 use cellwall_e2e::image::AGNHOST;
+use cellwall_e2e::node::CNI_CONF_DIR;
 use cellwall_e2e::target::why_not_below;
 use serde_json::{Value, json};
 
@@ -38,10 +39,9 @@ impl Site {
         for (name, arguments) in
             [("server", json!(["netexec", "--http-port=8080"])), ("client", json!(["pause"]))]
         {
-            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
-                "spec": {"containers": [{"name": "main", "image": AGNHOST, "args": arguments}],
-                "terminationGracePeriodSeconds": 0}});
-            cluster.kubectl(&["apply", "-f", "-"], &pod.to_string()).expect("kubectl succeeds");
+            cluster
+                .kubectl(&["apply", "-f", "-"], &pod(name, &arguments).to_string())
+                .expect("kubectl succeeds");
         }
         let ready = ["wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=120s"];
         cluster.kubectl(&ready, "").expect("the pods start");
@@ -112,6 +112,23 @@ impl Site {
         pods["items"].as_array().expect("a list").iter().map(pod).collect()
     }
 
+    /// The configuration that containerd reads.
+    pub(crate) fn conflist(&self) -> String {
+        said(self.cluster.command("cat").arg(format!("{CNI_CONF_DIR}/10-pods.conflist")))
+            .expect("it is there")
+    }
+
+    pub(crate) fn starts_a_pod(&self, name: &str) {
+        self.cluster
+            .kubectl(&["apply", "-f", "-"], &pod(name, &json!(["pause"])).to_string())
+            .expect("kubectl succeeds");
+        self.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=60s"));
+    }
+
+    pub(crate) fn ends_pods(&self, names: &[&str]) {
+        self.kubectl(&format!("delete pod {} --timeout=60s", names.join(" ")));
+    }
+
     pub(crate) fn kubectl(&self, arguments: &str) -> String {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         self.cluster
@@ -123,6 +140,12 @@ impl Site {
 fn address(cluster: &Cluster, pod: &str) -> IpAddr {
     let address = cluster.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.podIP}"], "");
     address.expect("kubectl succeeds").parse().expect("an address")
+}
+
+fn pod(name: &str, arguments: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"containers": [{"name": "main", "image": AGNHOST, "args": arguments}],
+        "terminationGracePeriodSeconds": 0}})
 }
 
 fn connection(cluster: &Cluster, server: IpAddr, client: IpAddr) -> Heartbeat {

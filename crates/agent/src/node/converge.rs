@@ -12,7 +12,7 @@ use cellwall_policy::plan::{Op, Refusal, closing, plan, taken_over};
 use cellwall_policy::wanted::Observed;
 use tracing::{debug, error, info, warn};
 
-use super::{Enforcing, Node, Retry};
+use super::{Enforcing, LivePod, Node, Retry};
 use crate::kernel::Kernel;
 
 impl<K: Kernel> Node<K> {
@@ -39,6 +39,11 @@ impl<K: Kernel> Node<K> {
         }
         if due || self.attach_retry.is_due(now) {
             self.attach(now);
+        }
+        if self.enforcing == Enforcing::Applied
+            && self.confirm.as_mut().is_some_and(|confirm| confirm.settle(&self.cluster))
+        {
+            self.lists_stale = true;
         }
     }
 
@@ -120,6 +125,7 @@ impl<K: Kernel> Node<K> {
     /// Runs a plan; the result is what went wrong.
     fn run(&mut self, now: Instant, mut observed: Observed, ops: &[Op]) -> Option<Enforcing> {
         let compiled = self.compiled.as_ref()?;
+        let pods_of_it = compiled.endpoints.iter().map(|(at, report)| (*at, LivePod::new(report))).collect();
         let pods = taken_over(&compiled.wanted, &observed);
         self.take_over(&pods);
         if let Err(error) = self.kernel.run_all(ops) {
@@ -136,6 +142,8 @@ impl<K: Kernel> Node<K> {
             self.stats.apply_seconds.observe(took.as_secs_f64());
             debug!(writes = ops.len(), revision = observed.live.0, ?took, "applied");
         }
+        self.live_pods = pods_of_it;
+        self.lists_stale = true;
         self.went_live(observed.live);
         self.observed = Some(observed);
         None

@@ -2,6 +2,7 @@
 //! manifests. Needs root and a BPF file system.
 
 mod place;
+mod start;
 
 use std::fs;
 

@@ -69,6 +69,11 @@ impl Place {
         format!("{}p", self.name)
     }
 
+    /// A folder of this test's own.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn manifests(&self) -> PathBuf {
         self.folder.path().join("manifests")
     }
@@ -155,12 +160,32 @@ impl Place {
         panic!("not {what}: {last}\n{}", self.log());
     }
 
+    /// Waits until a file is gone.
+    pub(crate) fn gone(&self, path: &Path) {
+        let deadline = std::time::Instant::now() + SOON;
+        while path.exists() {
+            assert!(std::time::Instant::now() < deadline, "{} stays\n{}", path.display(), self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// True when a packet from the node's side reaches the pod: nobody listens there, and it says so.
     pub(crate) fn reaches(&self) -> bool {
-        let connect = ["netns", "exec", &self.name, "timeout", "2", "bash", "-c", ": > /dev/tcp/10.9.0.2/80"];
-        let done = Command::new("ip").args(connect).output().expect("iproute2 is installed");
-        String::from_utf8_lossy(&done.stderr).contains("Connection refused")
+        refuses(&self.name, "10.9.0.2")
     }
+
+    /// True when a packet of the pod reaches the node.
+    pub(crate) fn sends(&self) -> bool {
+        refuses(&self.pod(), "10.9.0.1")
+    }
+}
+
+/// True when a host answers that nobody listens there.
+fn refuses(namespace: &str, address: &str) -> bool {
+    let device = format!(": > /dev/tcp/{address}/80");
+    let connect = ["netns", "exec", namespace, "timeout", "2", "bash", "-c", &device];
+    let done = Command::new("ip").args(connect).output().expect("iproute2 is installed");
+    String::from_utf8_lossy(&done.stderr).contains("Connection refused")
 }
 
 impl Drop for Place {

@@ -1,5 +1,7 @@
 //! The loop over a kernel in memory.
 
+mod announced;
+mod chain;
 mod fake;
 mod histories;
 mod metrics;
@@ -371,6 +373,7 @@ async fn the_loop_publishes_changes_and_ends_by_request() {
     let outputs = Outputs {
         publisher: Publisher::new(node.snapshot(now())),
         stats: watch::Sender::new(node.stats.clone()),
+        unconfirmed: watch::Sender::default(),
     };
     let mut snapshots = outputs.publisher.subscribe();
     let (inputs, mut received) = mpsc::channel(16);

@@ -93,6 +93,17 @@ pub struct Endpoint {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// `metadata.uid` of the pod; of a static pod the uid that the kubelet gave it.
+    #[prost(string, tag = "10")]
+    pub pod_uid: ::prost::alloc::string::String,
+    /// True when the live revision was compiled with this pod at this interface with these addresses. False: a write is
+    /// under way, or has failed.
+    #[prost(bool, tag = "11")]
+    pub live: bool,
+    /// What is not known yet of the policies that the API server had before it; empty when all of them are live. Always
+    /// empty without the CNI plugin and where policies come from a folder: nobody is asked then.
+    #[prost(string, tag = "12")]
+    pub unconfirmed: ::prost::alloc::string::String,
 }
 /// EndpointDirection is what holds for one direction of a pod.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -195,6 +206,8 @@ pub struct Condition {
     /// `Enforcing`: what is known is what is live in the kernel;
     /// `Attached`: the programs are on the interface of every pod;
     /// `FirstOnHook`: nobody else's program sees packets before ours;
+    /// `Chained`: the CNI plugin is in the configuration that the container runtime reads, or was not asked for: a pod is
+    /// enforced before its first container starts;
     /// `InStep`: the tables held what was written when they were last read back.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,
@@ -958,6 +971,459 @@ pub mod agent_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "cellwall.v1alpha1.AgentService";
     impl<T> tonic::server::NamedService for AgentServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Sandbox is a pod's end of its network, as the plugins of its node know it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Sandbox {
+    /// Namespace of the pod.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Name of the pod.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Uid of the pod as the runtime has it; empty where it tells none.
+    #[prost(string, tag = "3")]
+    pub uid: ::prost::alloc::string::String,
+    /// Interfaces of the node that plugins made or used for it, at most 16; none: it is found by its addresses.
+    #[prost(message, repeated, tag = "4")]
+    pub interfaces: ::prost::alloc::vec::Vec<NodeInterface>,
+    /// Its addresses, without prefix lengths, 1 to 16.
+    #[prost(string, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// NodeInterface is an interface in the network namespace of the node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeInterface {
+    /// Its index.
+    #[prost(uint32, tag = "1")]
+    pub ifindex: u32,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// WaitEndpointRequest tells of a pod and asks to wait until it is enforced.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WaitEndpointRequest {
+    /// The pod.
+    #[prost(message, optional, tag = "1")]
+    pub sandbox: ::core::option::Option<Sandbox>,
+    /// For how long, in milliseconds, at most a minute.
+    #[prost(uint32, tag = "2")]
+    pub wait_ms: u32,
+}
+/// WaitEndpointResponse tells whether the pod is enforced.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitEndpointResponse {
+    /// How it is.
+    #[prost(message, optional, tag = "1")]
+    pub enforced: ::core::option::Option<Enforced>,
+}
+/// CheckEndpointRequest asks whether a pod is enforced.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckEndpointRequest {
+    /// The pod.
+    #[prost(message, optional, tag = "1")]
+    pub sandbox: ::core::option::Option<Sandbox>,
+}
+/// CheckEndpointResponse tells whether the pod is enforced.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckEndpointResponse {
+    /// How it is.
+    #[prost(message, optional, tag = "1")]
+    pub enforced: ::core::option::Option<Enforced>,
+}
+/// Enforced tells whether a pod is enforced.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Enforced {
+    /// True when the programs are on its interface and the live revision was compiled with it.
+    #[prost(bool, tag = "1")]
+    pub enforced: bool,
+    /// What is missing, for people; empty when nothing is.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// The revision that is live.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+}
+/// Generated client implementations.
+pub mod plugin_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// PluginService is for the CNI plugin, on the same socket as AgentService, which only root may use.
+    #[derive(Debug, Clone)]
+    pub struct PluginServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> PluginServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PluginServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            PluginServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// WaitEndpoint tells the agent which pod is being started behind which interface, and returns when it is enforced:
+        /// the programs are on the interface, and the live revision was compiled with this very pod and its addresses, and so
+        /// with every policy that the agent knows. It returns without that when `wait_ms` have passed, and says what is
+        /// missing. What was told holds until the interface or the pod is gone.
+        pub async fn wait_endpoint(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WaitEndpointRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WaitEndpointResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cellwall.v1alpha1.PluginService/WaitEndpoint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("cellwall.v1alpha1.PluginService", "WaitEndpoint"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// CheckEndpoint tells whether a pod is enforced, at once, and changes nothing.
+        pub async fn check_endpoint(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckEndpointRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckEndpointResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cellwall.v1alpha1.PluginService/CheckEndpoint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("cellwall.v1alpha1.PluginService", "CheckEndpoint"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod plugin_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with PluginServiceServer.
+    #[async_trait]
+    pub trait PluginService: std::marker::Send + std::marker::Sync + 'static {
+        /// WaitEndpoint tells the agent which pod is being started behind which interface, and returns when it is enforced:
+        /// the programs are on the interface, and the live revision was compiled with this very pod and its addresses, and so
+        /// with every policy that the agent knows. It returns without that when `wait_ms` have passed, and says what is
+        /// missing. What was told holds until the interface or the pod is gone.
+        async fn wait_endpoint(
+            &self,
+            request: tonic::Request<super::WaitEndpointRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WaitEndpointResponse>,
+            tonic::Status,
+        >;
+        /// CheckEndpoint tells whether a pod is enforced, at once, and changes nothing.
+        async fn check_endpoint(
+            &self,
+            request: tonic::Request<super::CheckEndpointRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckEndpointResponse>,
+            tonic::Status,
+        >;
+    }
+    /// PluginService is for the CNI plugin, on the same socket as AgentService, which only root may use.
+    #[derive(Debug)]
+    pub struct PluginServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> PluginServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for PluginServiceServer<T>
+    where
+        T: PluginService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/cellwall.v1alpha1.PluginService/WaitEndpoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct WaitEndpointSvc<T: PluginService>(pub Arc<T>);
+                    impl<
+                        T: PluginService,
+                    > tonic::server::UnaryService<super::WaitEndpointRequest>
+                    for WaitEndpointSvc<T> {
+                        type Response = super::WaitEndpointResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WaitEndpointRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PluginService>::wait_endpoint(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WaitEndpointSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cellwall.v1alpha1.PluginService/CheckEndpoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct CheckEndpointSvc<T: PluginService>(pub Arc<T>);
+                    impl<
+                        T: PluginService,
+                    > tonic::server::UnaryService<super::CheckEndpointRequest>
+                    for CheckEndpointSvc<T> {
+                        type Response = super::CheckEndpointResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckEndpointRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PluginService>::check_endpoint(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CheckEndpointSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for PluginServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "cellwall.v1alpha1.PluginService";
+    impl<T> tonic::server::NamedService for PluginServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -1,3 +1,185 @@
+impl serde::Serialize for CheckEndpointRequest {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.CheckEndpointRequest", len)?;
+        if let Some(v) = self.sandbox.as_ref() {
+            struct_ser.serialize_field("sandbox", v)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for CheckEndpointRequest {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "sandbox",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Sandbox,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "sandbox" => Ok(GeneratedField::Sandbox),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = CheckEndpointRequest;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.CheckEndpointRequest")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<CheckEndpointRequest, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut sandbox__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Sandbox => {
+                            if sandbox__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("sandbox"));
+                            }
+                            sandbox__ = map_.next_value()?;
+                        }
+                    }
+                }
+                Ok(CheckEndpointRequest {
+                    sandbox: sandbox__,
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.CheckEndpointRequest", FIELDS, GeneratedVisitor)
+    }
+}
+impl serde::Serialize for CheckEndpointResponse {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.CheckEndpointResponse", len)?;
+        if let Some(v) = self.enforced.as_ref() {
+            struct_ser.serialize_field("enforced", v)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for CheckEndpointResponse {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "enforced",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Enforced,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "enforced" => Ok(GeneratedField::Enforced),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = CheckEndpointResponse;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.CheckEndpointResponse")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<CheckEndpointResponse, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut enforced__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Enforced => {
+                            if enforced__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("enforced"));
+                            }
+                            enforced__ = map_.next_value()?;
+                        }
+                    }
+                }
+                Ok(CheckEndpointResponse {
+                    enforced: enforced__,
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.CheckEndpointResponse", FIELDS, GeneratedVisitor)
+    }
+}
 impl serde::Serialize for Condition {
     #[allow(deprecated)]
     fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
@@ -435,6 +617,15 @@ impl serde::Serialize for Endpoint {
         if true {
             len += 1;
         }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
         let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Endpoint", len)?;
         if let Some(v) = self.pod.as_ref() {
             struct_ser.serialize_field("pod", v)?;
@@ -463,6 +654,15 @@ impl serde::Serialize for Endpoint {
         if true {
             struct_ser.serialize_field("labels", &self.labels)?;
         }
+        if true {
+            struct_ser.serialize_field("podUid", &self.pod_uid)?;
+        }
+        if true {
+            struct_ser.serialize_field("live", &self.live)?;
+        }
+        if true {
+            struct_ser.serialize_field("unconfirmed", &self.unconfirmed)?;
+        }
         struct_ser.end()
     }
 }
@@ -482,6 +682,10 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
             "egress",
             "attached",
             "labels",
+            "pod_uid",
+            "podUid",
+            "live",
+            "unconfirmed",
         ];
 
         #[allow(clippy::enum_variant_names)]
@@ -495,6 +699,9 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
             Egress,
             Attached,
             Labels,
+            PodUid,
+            Live,
+            Unconfirmed,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -525,6 +732,9 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                             "egress" => Ok(GeneratedField::Egress),
                             "attached" => Ok(GeneratedField::Attached),
                             "labels" => Ok(GeneratedField::Labels),
+                            "podUid" | "pod_uid" => Ok(GeneratedField::PodUid),
+                            "live" => Ok(GeneratedField::Live),
+                            "unconfirmed" => Ok(GeneratedField::Unconfirmed),
                             _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
@@ -553,6 +763,9 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                 let mut egress__ = None;
                 let mut attached__ = None;
                 let mut labels__ = None;
+                let mut pod_uid__ = None;
+                let mut live__ = None;
+                let mut unconfirmed__ = None;
                 while let Some(k) = map_.next_key()? {
                     match k {
                         GeneratedField::Pod => {
@@ -613,6 +826,24 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                                 map_.next_value::<std::collections::HashMap<_, _>>()?
                             );
                         }
+                        GeneratedField::PodUid => {
+                            if pod_uid__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("podUid"));
+                            }
+                            pod_uid__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Live => {
+                            if live__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("live"));
+                            }
+                            live__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Unconfirmed => {
+                            if unconfirmed__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("unconfirmed"));
+                            }
+                            unconfirmed__ = Some(map_.next_value()?);
+                        }
                     }
                 }
                 Ok(Endpoint {
@@ -625,6 +856,9 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
                     egress: egress__,
                     attached: attached__.unwrap_or_default(),
                     labels: labels__.unwrap_or_default(),
+                    pod_uid: pod_uid__.unwrap_or_default(),
+                    live: live__.unwrap_or_default(),
+                    unconfirmed: unconfirmed__.unwrap_or_default(),
                 })
             }
         }
@@ -737,6 +971,135 @@ impl<'de> serde::Deserialize<'de> for EndpointDirection {
             }
         }
         deserializer.deserialize_struct("cellwall.v1alpha1.EndpointDirection", FIELDS, GeneratedVisitor)
+    }
+}
+impl serde::Serialize for Enforced {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Enforced", len)?;
+        if true {
+            struct_ser.serialize_field("enforced", &self.enforced)?;
+        }
+        if true {
+            struct_ser.serialize_field("message", &self.message)?;
+        }
+        if true {
+            #[allow(clippy::needless_borrow)]
+            #[allow(clippy::needless_borrows_for_generic_args)]
+            struct_ser.serialize_field("revision", ToString::to_string(&self.revision).as_str())?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for Enforced {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "enforced",
+            "message",
+            "revision",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Enforced,
+            Message,
+            Revision,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "enforced" => Ok(GeneratedField::Enforced),
+                            "message" => Ok(GeneratedField::Message),
+                            "revision" => Ok(GeneratedField::Revision),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = Enforced;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.Enforced")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<Enforced, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut enforced__ = None;
+                let mut message__ = None;
+                let mut revision__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Enforced => {
+                            if enforced__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("enforced"));
+                            }
+                            enforced__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Message => {
+                            if message__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("message"));
+                            }
+                            message__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Revision => {
+                            if revision__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("revision"));
+                            }
+                            revision__ = 
+                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                            ;
+                        }
+                    }
+                }
+                Ok(Enforced {
+                    enforced: enforced__.unwrap_or_default(),
+                    message: message__.unwrap_or_default(),
+                    revision: revision__.unwrap_or_default(),
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.Enforced", FIELDS, GeneratedVisitor)
     }
 }
 impl serde::Serialize for GetStatusRequest {
@@ -1619,6 +1982,116 @@ impl<'de> serde::Deserialize<'de> for ListPoliciesResponse {
         deserializer.deserialize_struct("cellwall.v1alpha1.ListPoliciesResponse", FIELDS, GeneratedVisitor)
     }
 }
+impl serde::Serialize for NodeInterface {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.NodeInterface", len)?;
+        if true {
+            struct_ser.serialize_field("ifindex", &self.ifindex)?;
+        }
+        if true {
+            struct_ser.serialize_field("name", &self.name)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for NodeInterface {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "ifindex",
+            "name",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Ifindex,
+            Name,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "ifindex" => Ok(GeneratedField::Ifindex),
+                            "name" => Ok(GeneratedField::Name),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = NodeInterface;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.NodeInterface")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<NodeInterface, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut ifindex__ = None;
+                let mut name__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Ifindex => {
+                            if ifindex__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("ifindex"));
+                            }
+                            ifindex__ = 
+                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                            ;
+                        }
+                        GeneratedField::Name => {
+                            if name__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("name"));
+                            }
+                            name__ = Some(map_.next_value()?);
+                        }
+                    }
+                }
+                Ok(NodeInterface {
+                    ifindex: ifindex__.unwrap_or_default(),
+                    name: name__.unwrap_or_default(),
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.NodeInterface", FIELDS, GeneratedVisitor)
+    }
+}
 impl serde::Serialize for NodeStatus {
     #[allow(deprecated)]
     fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
@@ -2434,6 +2907,165 @@ impl<'de> serde::Deserialize<'de> for Problem {
         deserializer.deserialize_struct("cellwall.v1alpha1.Problem", FIELDS, GeneratedVisitor)
     }
 }
+impl serde::Serialize for Sandbox {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Sandbox", len)?;
+        if true {
+            struct_ser.serialize_field("namespace", &self.namespace)?;
+        }
+        if true {
+            struct_ser.serialize_field("name", &self.name)?;
+        }
+        if true {
+            struct_ser.serialize_field("uid", &self.uid)?;
+        }
+        if true {
+            struct_ser.serialize_field("interfaces", &self.interfaces)?;
+        }
+        if true {
+            struct_ser.serialize_field("addresses", &self.addresses)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for Sandbox {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "namespace",
+            "name",
+            "uid",
+            "interfaces",
+            "addresses",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Namespace,
+            Name,
+            Uid,
+            Interfaces,
+            Addresses,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "namespace" => Ok(GeneratedField::Namespace),
+                            "name" => Ok(GeneratedField::Name),
+                            "uid" => Ok(GeneratedField::Uid),
+                            "interfaces" => Ok(GeneratedField::Interfaces),
+                            "addresses" => Ok(GeneratedField::Addresses),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = Sandbox;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.Sandbox")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<Sandbox, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut namespace__ = None;
+                let mut name__ = None;
+                let mut uid__ = None;
+                let mut interfaces__ = None;
+                let mut addresses__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Namespace => {
+                            if namespace__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("namespace"));
+                            }
+                            namespace__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Name => {
+                            if name__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("name"));
+                            }
+                            name__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Uid => {
+                            if uid__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("uid"));
+                            }
+                            uid__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Interfaces => {
+                            if interfaces__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("interfaces"));
+                            }
+                            interfaces__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Addresses => {
+                            if addresses__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("addresses"));
+                            }
+                            addresses__ = Some(map_.next_value()?);
+                        }
+                    }
+                }
+                Ok(Sandbox {
+                    namespace: namespace__.unwrap_or_default(),
+                    name: name__.unwrap_or_default(),
+                    uid: uid__.unwrap_or_default(),
+                    interfaces: interfaces__.unwrap_or_default(),
+                    addresses: addresses__.unwrap_or_default(),
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.Sandbox", FIELDS, GeneratedVisitor)
+    }
+}
 impl serde::Serialize for Source {
     #[allow(deprecated)]
     fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
@@ -2957,6 +3589,208 @@ impl<'de> serde::Deserialize<'de> for UnplacedReason {
             }
         }
         deserializer.deserialize_any(GeneratedVisitor)
+    }
+}
+impl serde::Serialize for WaitEndpointRequest {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.WaitEndpointRequest", len)?;
+        if let Some(v) = self.sandbox.as_ref() {
+            struct_ser.serialize_field("sandbox", v)?;
+        }
+        if true {
+            struct_ser.serialize_field("waitMs", &self.wait_ms)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for WaitEndpointRequest {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "sandbox",
+            "wait_ms",
+            "waitMs",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Sandbox,
+            WaitMs,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "sandbox" => Ok(GeneratedField::Sandbox),
+                            "waitMs" | "wait_ms" => Ok(GeneratedField::WaitMs),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = WaitEndpointRequest;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.WaitEndpointRequest")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<WaitEndpointRequest, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut sandbox__ = None;
+                let mut wait_ms__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Sandbox => {
+                            if sandbox__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("sandbox"));
+                            }
+                            sandbox__ = map_.next_value()?;
+                        }
+                        GeneratedField::WaitMs => {
+                            if wait_ms__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("waitMs"));
+                            }
+                            wait_ms__ = 
+                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                            ;
+                        }
+                    }
+                }
+                Ok(WaitEndpointRequest {
+                    sandbox: sandbox__,
+                    wait_ms: wait_ms__.unwrap_or_default(),
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.WaitEndpointRequest", FIELDS, GeneratedVisitor)
+    }
+}
+impl serde::Serialize for WaitEndpointResponse {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.WaitEndpointResponse", len)?;
+        if let Some(v) = self.enforced.as_ref() {
+            struct_ser.serialize_field("enforced", v)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for WaitEndpointResponse {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "enforced",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Enforced,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "enforced" => Ok(GeneratedField::Enforced),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = WaitEndpointResponse;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.WaitEndpointResponse")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<WaitEndpointResponse, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut enforced__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Enforced => {
+                            if enforced__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("enforced"));
+                            }
+                            enforced__ = map_.next_value()?;
+                        }
+                    }
+                }
+                Ok(WaitEndpointResponse {
+                    enforced: enforced__,
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.WaitEndpointResponse", FIELDS, GeneratedVisitor)
     }
 }
 impl serde::Serialize for WatchStatusRequest {

@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cellwall_datapath::links::{LinkEvent, watch};
+use cellwall_abi::Mac;
+use cellwall_datapath::links::{LinkEvent, Look, watch};
 use cellwall_policy::model::{Change, Link};
 use cellwall_testkit::net::{Namespace, Net};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -22,6 +23,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct Watching {
     runtime: Runtime,
     received: mpsc::Receiver<LinkEvent>,
+    looks: mpsc::Sender<Look>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -29,14 +31,15 @@ impl Watching {
     /// `room`: how many events may wait.
     fn start(net: &Net, room: usize) -> Self {
         let (send, received) = mpsc::channel(room);
+        let (looks, asked) = mpsc::channel(8);
         let path = net.host.path();
         let worker = std::thread::spawn(move || {
             // Sockets belong to the namespace of the thread that opens them.
             let host = File::open(path).expect("the namespace is alive");
             move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network)).expect("root");
-            runtime().block_on(watch(send)).expect("a closed receiver is no error");
+            runtime().block_on(watch(send, asked)).expect("a closed receiver is no error");
         });
-        Self { runtime: runtime(), received, worker: Some(worker) }
+        Self { runtime: runtime(), received, looks, worker: Some(worker) }
     }
 
     /// With everything that is there at first behind it.
@@ -123,7 +126,7 @@ fn what_is_there_at_first_is_listed() {
         ifindex: pod.ifindex,
         name: pod.interface.clone(),
         addresses: pod.addresses().to_vec(),
-        mac: cellwall_abi::Mac::from_octets(pod.mac),
+        mac: Mac::from_octets(pod.mac),
         preexisting: true,
     };
     let all = ["here", "there", &pod.interface].map(|name| net.host.ifindex(name).expect("it is there"));
@@ -183,6 +186,33 @@ fn a_link_that_comes_changes_and_goes_is_followed() {
     drop(other);
     ip(&net.host, "link delete cw2");
     watching.gone(index);
+}
+
+/// What the CNI plugin says of a pod counts with the Ethernet address that is there then, which another plugin may just have set.
+#[test]
+fn what_is_said_of_an_interface_comes_after_what_is_there() {
+    if skipped() {
+        return;
+    }
+    let mut net = Net::new("links").expect("a node");
+    let mut watching = Watching::listed(&net);
+    let pod = net.pod().expect("a pod");
+    watching.link("both addresses", |link| link.addresses == pod.addresses());
+
+    // Nobody tells the node of this.
+    ip(&pod.namespace, "link set eth0 address 02:00:00:00:99:01");
+    let said = Change::NodeAddresses(Vec::new());
+    let look = Look { interfaces: vec![1, pod.ifindex], then: said.clone() };
+    watching.looks.blocking_send(look).expect("the watch goes on");
+    let mut mac = Mac::UNKNOWN;
+    loop {
+        match watching.next() {
+            LinkEvent::Change(change) if change == said => break,
+            LinkEvent::Change(Change::Link(link)) if link.ifindex == pod.ifindex => mac = link.mac,
+            _ => {}
+        }
+    }
+    assert_eq!(mac, Mac::from_octets([2, 0, 0, 0, 0x99, 1]));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use cellwall_policy::model::{HostPort, Kind, NamedPort, ObjectKey, Phase, Pod, Problem};
 use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
@@ -13,6 +14,9 @@ use super::{
     meta,
     report::{Report, quoted, unreadable},
 };
+
+/// `corev1.MirrorPodAnnotationKey`: set by the kubelet, and its value is the uid of the static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Reads and converts a Pod. Containers that cannot be read cost the pod its named ports, not its identity.
 pub(super) fn from_value(key: &ObjectKey, value: Value) -> Result<(Pod, Vec<Problem>), Problem> {
@@ -87,7 +91,7 @@ pub fn pod(object: &v1::Pod) -> (Pod, Vec<Problem>) {
     let pod = Pod {
         namespace,
         name,
-        uid: meta.uid.clone().unwrap_or_default(),
+        uid: uid(meta),
         labels: meta.labels.clone().unwrap_or_default(),
         addresses: status.map(|s| addresses(s, &mut report)).unwrap_or_default(),
         node: spec.and_then(|s| s.node_name.clone()).unwrap_or_default(),
@@ -100,6 +104,13 @@ pub fn pod(object: &v1::Pod) -> (Pod, Vec<Problem>) {
         audit: meta::audit(meta, &mut report),
     };
     (pod, report.finish())
+}
+
+/// The uid that the runtime is told. That of a static pod is its own; the object that stands for it in the API has
+/// another and names it.
+fn uid(meta: &ObjectMeta) -> String {
+    let mirrored = meta.annotations.as_ref().and_then(|annotations| annotations.get(MIRROR));
+    mirrored.or(meta.uid.as_ref()).cloned().unwrap_or_default()
 }
 
 fn phase(name: Option<&str>) -> Phase {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::common::line;
 use crate::server::{Answer, Server, list, page, status, watch};
-use cellwall_kube::source::{SourceEvent, api};
-use cellwall_policy::model::{Change, Kind};
+use cellwall_kube::source::{SourceEvent, StoredPolicy, api, policies_of};
+use cellwall_policy::model::{Change, Kind, ObjectKey};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -309,4 +309,27 @@ async fn every_kind_is_listed_once() {
         ]
     );
     source.abort();
+}
+
+/// Not from a cache of the server: no older than the question.
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_is_asked_for_by_namespace_and_without_a_version() {
+    let meta =
+        json!({"name": "late", "namespace": "shop", "uid": "u1", "generation": 3, "resourceVersion": "9"});
+    let server = Server::start(
+        Kind::NetworkPolicy,
+        vec![list("9", &[json!({"metadata": meta})]), list("9", &[]), status(503, "later"), Answer::Refused],
+    );
+    let late = StoredPolicy {
+        key: ObjectKey::namespaced(Kind::NetworkPolicy, "shop", "late"),
+        uid: "u1".to_owned(),
+        generation: 3,
+    };
+    let asked = async || policies_of(&server.client, "shop").await;
+    assert_eq!(asked().await, Ok(vec![late]));
+    assert_eq!(asked().await, Ok(Vec::new()));
+    assert!(asked().await.expect_err("503").contains("later"));
+    asked().await.expect_err("refused");
+    assert!(asked().await.expect_err("silent").contains("said nothing for 10 s"));
+    assert_eq!(server.asked(), ["list limit=none in shop"; 5]);
 }

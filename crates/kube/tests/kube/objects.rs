@@ -330,3 +330,16 @@ fn what_is_not_ours() {
     assert!(matches!(decode(crate::common::json("{apiVersion: v1, kind: Pod}")), Decoded::Unnamed(_)));
     assert!(matches!(decode(crate::common::json("[1]")), Decoded::Other { .. }));
 }
+
+/// The runtime, and so the CNI plugin, knows a static pod by the uid that the kubelet gave it.
+#[test]
+fn the_uid_of_a_static_pod_is_its_own() {
+    let yaml = "
+apiVersion: v1
+kind: Pod
+metadata: {name: dns-a, namespace: shop, uid: of-the-mirror, annotations: {kubernetes.io/config.mirror: its-own}}
+";
+    let changes = crate::common::changes(yaml);
+    let is_it = |change: &Change| matches!(change, Change::Pod(pod) if pod.uid == "its-own");
+    assert!(changes.iter().any(is_it), "{changes:?}");
+}

@@ -133,7 +133,9 @@ fn is_about(path: &str, kind: Kind) -> bool {
         Kind::Pod => path == "/api/v1/pods",
         Kind::Service => path == "/api/v1/services",
         Kind::EndpointSlice => path == "/apis/discovery.k8s.io/v1/endpointslices",
-        Kind::NetworkPolicy => path == "/apis/networking.k8s.io/v1/networkpolicies",
+        Kind::NetworkPolicy => {
+            path.starts_with("/apis/networking.k8s.io/v1") && path.ends_with("/networkpolicies")
+        }
         Kind::ClusterNetworkPolicy => path.starts_with("/apis/policy.networking.k8s.io/v1alpha2"),
     }
 }
@@ -147,7 +149,10 @@ fn question(path: &str, query: &str) -> String {
         format!("watch from {}{with}", value("resourceVersion").unwrap_or("nowhere"))
     } else {
         let next = value("continue").map(|token| format!(" continue={token}")).unwrap_or_default();
-        format!("list limit={}{next}", value("limit").unwrap_or("none"))
+        let from = value("resourceVersion").map(|version| format!(" from {version}")).unwrap_or_default();
+        let within = path.split_once("/namespaces/").and_then(|(_, rest)| rest.split_once('/'));
+        let within = within.map(|(namespace, _)| format!(" in {namespace}")).unwrap_or_default();
+        format!("list limit={}{next}{from}{within}", value("limit").unwrap_or("none"))
     }
 }
 
@@ -168,7 +173,7 @@ pub(crate) fn kind(event: &SourceEvent) -> Kind {
             Change::Bad(problem) => problem.object.kind,
             Change::Gone(key) => key.kind,
             Change::Listed(kind, _) => *kind,
-            Change::Link(_) | Change::LinkGone(_) | Change::NodeAddresses(_) => {
+            Change::Link(_) | Change::LinkGone(_) | Change::Announced(_) | Change::NodeAddresses(_) => {
                 panic!("not of a source: {change:?}")
             }
         },

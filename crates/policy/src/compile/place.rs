@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::report::{Unplaced, UnplacedReason};
-use crate::model::{Cluster, Link, Pod, Problem};
+use crate::model::{Announced, Cluster, Link, Pod, Problem};
 
 /// Who has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,21 +18,26 @@ pub(crate) enum Owner<'a> {
     Contested,
 }
 
-/// The better a claim, the greater: not leaving before leaving, running before not, newer before older (S81, S82).
-fn claim(pod: &Pod) -> (bool, bool, i64) {
-    (!pod.deleting, pod.phase == crate::model::Phase::Running, pod.created_s)
+/// The better a claim, the greater: of a pod of this node that was given the address just now before others, not
+/// leaving before leaving, running before not, newer before older (S81, S82).
+fn claim(cluster: &Cluster, pod: &Pod) -> (bool, bool, bool, i64) {
+    let announced = cluster.announcement_of(pod).is_some();
+    (announced, !pod.deleting, pod.phase == crate::model::Phase::Running, pod.created_s)
 }
 
 /// The owner of every pod address of the cluster, and what is wrong with them.
 pub(crate) fn owners(cluster: &Cluster) -> (BTreeMap<IpAddr, Owner<'_>>, Vec<Problem>) {
-    among(cluster.pods.values())
+    among(cluster, cluster.pods.values())
 }
 
 /// The owner of every address among some pods.
-fn among<'a>(pods: impl Iterator<Item = &'a Pod>) -> (BTreeMap<IpAddr, Owner<'a>>, Vec<Problem>) {
+fn among<'a>(
+    cluster: &'a Cluster,
+    pods: impl Iterator<Item = &'a Pod>,
+) -> (BTreeMap<IpAddr, Owner<'a>>, Vec<Problem>) {
     let mut claims: BTreeMap<IpAddr, Vec<&Pod>> = BTreeMap::new();
-    for pod in pods.filter(|pod| pod.has_own_addresses()) {
-        for address in &pod.addresses {
+    for pod in pods {
+        for address in cluster.addresses_of(pod) {
             claims.entry(*address).or_default().push(pod);
         }
     }
@@ -40,8 +45,8 @@ fn among<'a>(pods: impl Iterator<Item = &'a Pod>) -> (BTreeMap<IpAddr, Owner<'a>
     let owners = claims
         .into_iter()
         .map(|(address, pods)| {
-            let best = pods.iter().map(|pod| claim(pod)).max();
-            let mut winners = pods.iter().filter(|pod| Some(claim(pod)) == best);
+            let best = pods.iter().map(|pod| claim(cluster, pod)).max();
+            let mut winners = pods.iter().filter(|pod| Some(claim(cluster, pod)) == best);
             let owner = match (winners.next(), winners.next()) {
                 (Some(pod), None) => Owner::Pod(pod),
                 (Some(first), Some(second)) => {
@@ -88,13 +93,14 @@ pub(crate) struct Places<'a> {
     pub(crate) unplaced: Vec<Unplaced>,
 }
 
-/// Finds the pod behind every interface by the addresses at its other end. Only pods of this node can be there:
-/// that a pod elsewhere has a better claim to an address says nothing about who is behind an interface here. Where
-/// nobody is, it is whoever was there last.
+/// Finds the pod behind every interface: the one that was announced there, else by the addresses at its other end.
+/// Only pods of this node can be there: that a pod elsewhere has a better claim to an address says nothing about who
+/// is behind an interface here. Where nobody is, it is whoever was there last.
 pub(crate) fn places(cluster: &Cluster) -> Places<'_> {
-    let (owners, _) = among(cluster.pods.values().filter(|pod| pod.node == cluster.node_name));
-    let links: Vec<(&Link, Behind<'_>)> =
-        cluster.links.values().map(|link| (link, behind(cluster, &owners, link))).collect();
+    let (owners, _) = among(cluster, cluster.pods.values().filter(|pod| pod.node == cluster.node_name));
+    let announced = Announcements::new(cluster);
+    let place = |link| announced.behind(link).unwrap_or_else(|| behind(cluster, &owners, link));
+    let links: Vec<(&Link, Behind<'_>)> = cluster.links.values().map(|link| (link, place(link))).collect();
     let placed: BTreeSet<_> = links
         .iter()
         .filter_map(
@@ -109,9 +115,55 @@ pub(crate) fn places(cluster: &Cluster) -> Places<'_> {
     Places { links, unplaced }
 }
 
-fn behind<'a>(cluster: &'a Cluster, owners: &BTreeMap<IpAddr, Owner<'a>>, link: &Link) -> Behind<'a> {
+/// What was announced, by interface.
+#[derive(Debug)]
+struct Announcements<'a> {
+    cluster: &'a Cluster,
+    by_index: BTreeMap<u32, Vec<&'a Announced>>,
+    /// Those that name no interface.
+    elsewhere: Vec<&'a Announced>,
+}
+
+impl<'a> Announcements<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let mut by_index: BTreeMap<u32, Vec<&Announced>> = BTreeMap::new();
+        for announced in cluster.announced.values() {
+            for (ifindex, _) in &announced.interfaces {
+                by_index.entry(*ifindex).or_default().push(announced);
+            }
+        }
+        let elsewhere = cluster.announced.values().filter(|a| a.interfaces.is_empty()).collect();
+        Self { cluster, by_index, elsewhere }
+    }
+
+    /// The announced pod; whoever was there last while only its announcement is known. `None`: nothing was announced here.
+    fn behind(&self, link: &Link) -> Option<Behind<'a>> {
+        let here = self.by_index.get(&link.ifindex).into_iter().flatten().chain(&self.elsewhere);
+        let mut here = here.filter(|announced| announced.is_at(link));
+        let announced = here.next()?;
+        if here.next().is_some() {
+            return Some(Behind::Contested);
+        }
+        let cluster = self.cluster;
+        let pod = cluster
+            .pods
+            .get(&announced.pod)
+            .filter(|pod| pod.has_own_network() && cluster.announcement_of(pod).is_some());
+        let nobody = || {
+            if crate::planted("a-name-opens-an-interface") { Behind::Unknown } else { left(cluster, link) }
+        };
+        Some(pod.map_or_else(nobody, Behind::Pod))
+    }
+}
+
+/// Who was behind an interface when an earlier agent ended, where nobody is known to be there.
+fn left<'a>(cluster: &Cluster, link: &Link) -> Behind<'a> {
     let left = cluster.left.get(&link.ifindex).map(|left| left.isolated);
-    let left = left.filter(|isolated| isolated.contains(&true)).map_or(Behind::Unknown, Behind::Left);
+    left.filter(|isolated| isolated.contains(&true)).map_or(Behind::Unknown, Behind::Left)
+}
+
+fn behind<'a>(cluster: &'a Cluster, owners: &BTreeMap<IpAddr, Owner<'a>>, link: &Link) -> Behind<'a> {
+    let left = left(cluster, link);
     let mut found = cluster.departed.get(&link.ifindex).map_or(left, Behind::Pod);
     let mut is_claimed = false;
     for address in &link.addresses {
@@ -130,9 +182,13 @@ fn behind<'a>(cluster: &'a Cluster, owners: &BTreeMap<IpAddr, Owner<'a>>, link: 
 fn why_unplaced(cluster: &Cluster, pod: &Pod) -> UnplacedReason {
     if pod.host_network {
         UnplacedReason::HostNetwork
-    } else if pod.addresses.is_empty() {
+    } else if cluster.addresses_of(pod).is_empty() {
         UnplacedReason::NoAddress
-    } else if cluster.links.values().any(|link| link.addresses.iter().any(|a| pod.addresses.contains(a))) {
+    } else if cluster
+        .links
+        .values()
+        .any(|link| link.addresses.iter().any(|a| cluster.addresses_of(pod).contains(a)))
+    {
         UnplacedReason::AddressTaken
     } else {
         UnplacedReason::NoInterface

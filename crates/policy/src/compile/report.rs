@@ -30,6 +30,8 @@ pub struct Compiled {
 pub struct EndpointReport {
     /// The pod, or `None` while the interface is not identified.
     pub pod: Option<ObjectKey>,
+    /// `metadata.uid` of the pod.
+    pub uid: String,
     /// Labels of the pod.
     pub labels: Labels,
     /// Interface index of the host side.

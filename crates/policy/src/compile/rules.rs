@@ -48,7 +48,7 @@ pub(crate) type PortNames<'a> = BTreeMap<&'a str, BTreeSet<(Protocol, u16)>>;
 /// All port names of the cluster's pods.
 pub(crate) fn port_names(cluster: &Cluster) -> PortNames<'_> {
     let mut names = PortNames::new();
-    for pod in cluster.pods.values().filter(|pod| pod.has_own_addresses()) {
+    for pod in cluster.pods.values().filter(|pod| !cluster.addresses_of(pod).is_empty()) {
         for port in &pod.ports {
             names.entry(&port.name).or_default().insert((port.protocol, port.number));
         }

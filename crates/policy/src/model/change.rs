@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use cellwall_abi::Mac;
 
-use super::{EndpointSlice, Namespace, Node, Pod, Policy, Problem, Service};
+use super::{Announced, EndpointSlice, Namespace, Node, Pod, Policy, Problem, Service};
 
 /// The resources that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +131,8 @@ pub enum Change {
     Link(Link),
     /// An interface is gone.
     LinkGone(u32),
+    /// A pod of this node is being started.
+    Announced(Announced),
     /// Addresses of this node's own interfaces: never an unknown pod. Replaces the earlier list.
     NodeAddresses(Vec<IpAddr>),
 }

@@ -9,8 +9,8 @@ use cellwall_abi::Mac;
 use ipnet::IpNet;
 
 use super::{
-    Change, EndpointSlice, Kind, Link, Namespace, NamespaceMatch, Node, ObjectKey, Pod, Policy, Problem,
-    Service,
+    Announced, Change, EndpointSlice, Kind, Link, Namespace, NamespaceMatch, Node, ObjectKey, Pod, Policy,
+    Problem, Service,
 };
 
 /// Settings and state of the cluster as this node knows it.
@@ -43,6 +43,8 @@ pub struct Cluster {
     pub departed: BTreeMap<u32, Pod>,
     /// What an earlier agent left at interfaces where it knew who is there.
     pub left: BTreeMap<u32, Left>,
+    /// Pods of this node that the CNI plugin told of.
+    pub announced: BTreeMap<ObjectKey, Announced>,
     /// Addresses of this node's own interfaces.
     pub node_addresses: BTreeSet<IpAddr>,
     /// What is wrong with objects, by object.
@@ -99,17 +101,12 @@ impl Touched {
 }
 
 /// Puts `value` at `key`; true when that changed anything.
-fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+pub(super) fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
     if map.get(&key) == Some(&value) {
         return false;
     }
     map.insert(key, value);
     true
-}
-
-/// True when the other end of an interface has an address of the pod.
-fn is_at(pod: &Pod, link: &Link) -> bool {
-    link.addresses.iter().any(|address| pod.addresses.contains(address))
 }
 
 impl Cluster {
@@ -142,7 +139,7 @@ impl Cluster {
                 let key = pod.key();
                 touched.problems |= self.problems.remove(&key).is_some();
                 if let Some(earlier) = self.pods.get(&key).filter(|earlier| earlier.uid != pod.uid) {
-                    self.depart(&earlier.clone());
+                    self.depart(earlier.clone());
                 }
                 if put(&mut self.pods, key.clone(), pod) {
                     touched.pods.insert(key);
@@ -180,7 +177,9 @@ impl Cluster {
                 self.departed.remove(&ifindex);
                 self.left.remove(&ifindex);
                 touched.topology |= self.links.remove(&ifindex).is_some();
+                self.withdraw_at(ifindex);
             }
+            Change::Announced(announced) => self.announce(announced, touched),
             Change::NodeAddresses(addresses) => {
                 let addresses = addresses.into_iter().collect();
                 touched.topology |= self.node_addresses != addresses;
@@ -200,7 +199,7 @@ impl Cluster {
             Kind::Node => touched.topology |= self.nodes.remove(&key.name).is_some(),
             Kind::Pod => {
                 if let Some(pod) = self.pods.remove(key) {
-                    self.depart(&pod);
+                    self.depart(pod);
                     touched.pods.insert(key.clone());
                 }
             }
@@ -230,23 +229,36 @@ impl Cluster {
             };
             return Link { addresses, ..link };
         };
-        let is_here = |pod: &Pod| pod.node == self.node_name && pod.has_own_addresses() && is_at(pod, known);
         let is_left = self.left.get(&link.ifindex).is_some_and(|left| !left.addresses.is_empty());
         let is_departed = self.departed.contains_key(&link.ifindex) || is_left;
-        if !is_departed && !self.pods.values().any(is_here) {
+        if !is_departed && !self.pods.values().any(|pod| self.is_at(pod, known)) {
             return link;
         }
         let mac = if known.mac == Mac::UNKNOWN { link.mac } else { known.mac };
         Link { addresses: known.addresses.clone(), mac, ..link }
     }
 
-    /// Remembers a pod of this node whose object is gone, at the interfaces that have its addresses.
-    fn depart(&mut self, pod: &Pod) {
-        if pod.node != self.node_name || !pod.has_own_addresses() || crate::planted("who-is-gone-is-free") {
+    /// True when a pod of this node is behind an interface: it was announced there, or has an address of its other end.
+    fn is_at(&self, pod: &Pod, link: &Link) -> bool {
+        let is_its = |address| self.addresses_of(pod).contains(address);
+        let announced = self.announcement_of(pod).map(|announced| announced.is_at(link));
+        pod.node == self.node_name && announced.unwrap_or_else(|| link.addresses.iter().any(is_its))
+    }
+
+    /// Remembers a pod of this node whose object is gone, at the interfaces that have its addresses or where it was
+    /// announced, and forgets its announcement.
+    fn depart(&mut self, pod: Pod) {
+        let addresses = self.addresses_of(&pod).to_vec();
+        let at = self.links.values().filter(|link| self.is_at(&pod, link)).map(|link| link.ifindex);
+        let at: Vec<u32> = at.collect();
+        let announced = self.withdraw_of(&pod);
+        if addresses.is_empty() || crate::planted("who-is-gone-is-free") {
             return;
         }
-        let at: Vec<u32> =
-            self.links.values().filter(|link| is_at(pod, link)).map(|link| link.ifindex).collect();
+        if announced.is_some() && crate::planted("who-waits-is-nobody") {
+            return;
+        }
+        let pod = Pod { addresses, ..pod };
         self.departed.extend(at.into_iter().map(|ifindex| (ifindex, pod.clone())));
     }
 

@@ -72,11 +72,17 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// True when selectors can match it as subject or peer, once it has an address.
+    #[must_use]
+    pub fn has_own_network(&self) -> bool {
+        let has_ended = self.phase == Phase::Terminal && !crate::planted("completed-pods-keep-addresses");
+        !self.host_network && !has_ended
+    }
+
     /// True when selectors can match it as subject or peer and its addresses are its own.
     #[must_use]
     pub fn has_own_addresses(&self) -> bool {
-        let has_ended = self.phase == Phase::Terminal && !crate::planted("completed-pods-keep-addresses");
-        !self.host_network && !has_ended && !self.addresses.is_empty()
+        self.has_own_network() && !self.addresses.is_empty()
     }
 
     /// `namespace/name`.

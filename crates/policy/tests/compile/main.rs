@@ -1,5 +1,6 @@
 //! What is compiled and planned for whole clusters that are written down here, beyond the verdicts themselves.
 
+mod announced;
 mod audit;
 mod departed;
 mod identity;

@@ -16,6 +16,20 @@
   value: {{ .Values.node.bpffs }}
 - name: CELLWALL_PIN_NAME
   value: {{ .Values.node.pinName }}
+- name: CELLWALL_DISABLED_FILE
+  value: {{ .Values.cni.confDir }}/cellwall.disabled
+{{- with .Values.cni }}
+{{- if .enabled }}
+- name: CELLWALL_CNI_CONF_DIR
+  value: {{ .confDir }}
+- name: CELLWALL_CNI_FAILURE_POLICY
+  value: {{ lower .failurePolicy }}
+- name: CELLWALL_CNI_TIMEOUT
+  value: {{ .timeoutSeconds | quote }}
+- name: CELLWALL_CNI_EXEMPT_NAMESPACE
+  value: {{ join "," .exemptNamespaces | quote }}
+{{- end }}
+{{- end }}
 - name: CELLWALL_WAIT
   value: {{ .Values.waitSeconds | quote }}
 - name: CELLWALL_MARK

@@ -157,7 +157,9 @@ impl Scene {
     }
 
     pub(crate) fn end_pods(&self, namespace: &str) {
-        self.kubectl(&format!("-n {namespace} delete pods,networkpolicies --all --timeout=120s"));
+        self.kubectl(&format!("-n {namespace} delete pods --all --timeout=120s"));
+        // Not before: pods that end are still asked.
+        self.kubectl(&format!("-n {namespace} delete networkpolicies --all --timeout=120s"));
     }
 
     fn until_friend_is_answered(&self, address: IpAddr) {

@@ -6,10 +6,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use cellwall_abi::{
-    Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6, ClassPair, Config,
-    Conn, Direction, EndpointRecord, Family, FlowKey4, FlowKey6, Fragment, FragmentKey4, FragmentKey6, Live,
-    PolicyEntry, PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED, ServiceKey4, ServiceKey6, ServiceRecord,
-    Share, TICK_SHIFT, V4, V6, record_index, tables as t,
+    ACTION_ALLOW, Addr6, Be16, Be32, Bucket, CLASS_WORLD, CONFIG_STRICT, Chosen, ChosenKey4, ChosenKey6,
+    ClassPair, Config, Conn, Direction, EndpointRecord, Family, FlowKey4, FlowKey6, Fragment, FragmentKey4,
+    FragmentKey6, Live, PolicyEntry, PolicyKey, PortKey, PortValue, SERVICE_TRANSLATED, ServiceKey4,
+    ServiceKey6, ServiceRecord, Share, TICK_SHIFT, V4, V6, record_index, tables as t,
 };
 use cellwall_verdict::Tables;
 
@@ -243,7 +243,10 @@ macro_rules! tables {
                 let (slot, direction) = at;
                 let Some(bucket) = bucket(slot) else { return };
                 bucket.refill(fragment.seen);
-                spend(bucket.of_fragment(direction), || $fragments.insert(key, fragment, 0).is_ok());
+                // Without a branch, which the verifier would follow both ways of. Without the flag it is BPF_ANY, 0.
+                let flags = u64::from(BPF_NOEXIST) * u64::from(fragment.action != ACTION_ALLOW);
+                let add = || $fragments.insert(key, fragment, flags).is_ok();
+                spend(bucket.of_fragment(direction, fragment), add);
             }
 
             #[inline(always)]

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Addr6, Be32, CONN_OPENED_BY_POD, Conn, Direction, Mac, PolicyEntry};
+use crate::{ACTION_ALLOW, Addr6, Be32, CONN_OPENED_BY_POD, Conn, Direction, Fragment, Mac, PolicyEntry};
 
 /// The record describes a pod. Without it the interface is known and the pod behind it is not: its packets pass,
 /// or are dropped when [`crate::CONFIG_STRICT`] is set.
@@ -67,8 +67,8 @@ pub struct Bucket {
     pub unanswered: [u32; 2],
     /// How many of them may still be given back when they are answered.
     pub answers: u32,
-    /// First fragments left, into the pod and out of it.
-    pub fragments: [u32; 2],
+    /// First fragments left, allowed ones and denied ones, each into the pod and out of it.
+    pub fragments: [[u32; 2]; 2],
 }
 
 impl Bucket {
@@ -77,8 +77,11 @@ impl Bucket {
     /// Answers in one tick after which its connection counts no more. With both directions a pod adds at most a quarter of
     /// what PENDING has room for by default: what others have there stays for four ticks, whatever one pod does.
     pub const ANSWERS: u32 = 8192;
-    /// First fragments in one tick and direction: with both, half of their table.
-    pub const FRAGMENTS: u32 = 2048;
+    /// First fragments that are allowed in one tick and direction: with both directions and those that are denied, half of
+    /// their table.
+    pub const FRAGMENTS: u32 = 1536;
+    /// First fragments that are denied: they take nothing from those that are allowed.
+    pub const DENIED_FRAGMENTS: u32 = 512;
 
     /// What there is at the beginning of a tick.
     #[inline(always)]
@@ -88,7 +91,7 @@ impl Bucket {
             refilled: now,
             unanswered: [Self::UNANSWERED; 2],
             answers: Self::ANSWERS,
-            fragments: [Self::FRAGMENTS; 2],
+            fragments: [[Self::FRAGMENTS; 2], [Self::DENIED_FRAGMENTS; 2]],
         }
     }
 
@@ -107,13 +110,14 @@ impl Bucket {
         &mut self.unanswered[usize::from(flags & CONN_OPENED_BY_POD != 0 || one)]
     }
 
-    /// What is left for first fragments in this direction.
+    /// What is left for first fragments in this direction that were told the same.
     #[inline(always)]
-    pub fn of_fragment(&mut self, direction: Direction) -> &mut u32 {
+    pub fn of_fragment(&mut self, direction: Direction, fragment: &Fragment) -> &mut u32 {
         if crate::planted("first-fragments-without-end") {
-            self.fragments = [Self::FRAGMENTS; 2];
+            self.fragments = [[Self::FRAGMENTS; 2]; 2];
         }
-        &mut self.fragments[usize::from(matches!(direction, Direction::Egress))]
+        let is_denied = fragment.action != ACTION_ALLOW && !crate::planted("denied-firsts-take-all");
+        &mut self.fragments[usize::from(is_denied)][usize::from(matches!(direction, Direction::Egress))]
     }
 
     /// Gives back what a connection took that is answered for the first time. Of an earlier tick it took nothing.

@@ -76,15 +76,19 @@ pub struct FragmentKey6 {
     pub pad: u8,
 }
 
-/// A first fragment that was allowed. What is denied reaches nobody, whatever follows it, and is not kept: it would take
-/// the room of others.
+/// What the first fragment was told. The first one to claim a key wins: an overlapping "first" fragment cannot
+/// rewrite it. An allowed one holds only in the revision it was given in.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Fragment {
-    /// Revision of the verdict; it holds in no older policy.
+    /// Revision of the verdict.
     pub revision: u64,
     /// Id of the rule.
     pub rule: u32,
     /// Tick of the first fragment.
     pub seen: u32,
+    /// [`crate::ACTION_ALLOW`] or [`crate::ACTION_DENY`].
+    pub action: u8,
+    /// Zero.
+    pub pad: [u8; 7],
 }

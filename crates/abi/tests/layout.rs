@@ -43,7 +43,7 @@ fn the_layout_is_what_is_written_down() {
         Chosen { revision, rule, pad }
         FragmentKey4 { ifindex, source, destination, id, protocol, direction, stage, pad }
         FragmentKey6 { ifindex, source, destination, id, protocol, direction, stage, pad }
-        Fragment { revision, rule, seen }
+        Fragment { revision, rule, seen, action, pad }
         ServiceKey4 { address, port, protocol, pad }
         ServiceKey6 { address, port, protocol, pad }
         ServiceBackend { address, port, pad }

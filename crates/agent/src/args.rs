@@ -176,7 +176,6 @@ impl Cni {
                 .cloned()
                 .collect(),
             installed_file: Some(installed_file(&folder)),
-            ..Entry::default()
         };
         Some((folder, entry))
     }

@@ -109,8 +109,6 @@ pub struct Node<K> {
     retry: Retry,
     /// Objects of `compiled` for which there is no room.
     left_out: LeftOut,
-    /// The last plan made room, for which something that was left out may wait.
-    makes_room: bool,
     /// When the first change arrived that is not live yet.
     waiting_since: Option<Instant>,
     /// When the interface of a pod that is not enforced yet was first seen.
@@ -159,7 +157,6 @@ impl<K: Kernel> Node<K> {
             enforcing: Enforcing::Waiting,
             retry: Retry::default(),
             left_out: LeftOut::new(),
-            makes_room: false,
             waiting_since: None,
             unenforced_since: BTreeMap::new(),
             hooks: BTreeMap::new(),

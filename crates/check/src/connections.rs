@@ -3,7 +3,7 @@
 use core::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 
-use cellwall_abi::{Bucket, Chosen, Conn, Direction, Family, Fragment};
+use cellwall_abi::{ACTION_ALLOW, Bucket, Chosen, Conn, Direction, Family, Fragment};
 
 /// Connections and fragments of one family. What a pod may add is bounded as in the kernel, in each family by itself;
 /// the tables have no bound.
@@ -92,10 +92,11 @@ impl<F: Family> Connections<F> {
         let mut buckets = self.buckets.borrow_mut();
         let bucket = buckets.entry(slot).or_default();
         bucket.refill(fragment.seen);
-        let left = bucket.of_fragment(direction);
-        if *left != 0 {
+        let left = bucket.of_fragment(direction, fragment);
+        let mut fragments = self.fragments.borrow_mut();
+        if *left != 0 && (fragment.action == ACTION_ALLOW || !fragments.contains_key(key)) {
             *left -= 1;
-            self.fragments.borrow_mut().insert(*key, *fragment);
+            fragments.insert(*key, *fragment);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Fragments follow their first.
 
-use cellwall_abi::{Family, Fragment, Reason, planted};
+use cellwall_abi::{ACTION_ALLOW, ACTION_DENY, Family, Fragment, Reason, planted};
 
 use crate::Verdict;
 use crate::entry::Case;
@@ -23,18 +23,20 @@ fn key<F: Family, P, T>(case: &Case<'_, F, P, T>) -> F::FragmentKey {
     }
 }
 
-/// Remembers a first fragment that is allowed. One that is denied reaches nobody, and whoever sends it takes no room with
-/// it; nor is what was allowed forgotten for it, since identifications come round.
+/// Remembers what the first fragment was told.
 #[inline(never)]
 pub(crate) fn remember<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, verdict: Verdict) {
-    if verdict.reason.is_drop() && !planted("denied-firsts-are-kept") {
-        return;
-    }
-    let fragment = Fragment { revision: case.hook.live.0, rule: verdict.rule, seen: case.tables.now() };
+    let fragment = Fragment {
+        revision: case.hook.live.0,
+        rule: verdict.rule,
+        seen: case.tables.now(),
+        action: if verdict.reason.is_drop() { ACTION_DENY } else { ACTION_ALLOW },
+        pad: [0; 7],
+    };
     case.tables.insert_fragment(&key(case), &fragment, (case.slot, case.hook.direction()));
 }
 
-/// A later fragment: with its first where that was allowed, and else by protocol alone.
+/// A later fragment: as its first was told, and by protocol alone when the first was not seen.
 #[inline(never)]
 pub(crate) fn later<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
     if case.exempt().is_some() {
@@ -43,9 +45,12 @@ pub(crate) fn later<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     if let Some(first) = case.tables.fragment(&key(case)) {
         let is_fresh = case.tables.now().wrapping_sub(first.seen) <= FRAGMENT_TICKS;
         if is_fresh && first.revision >= case.record.since {
-            return Verdict::by_rule(Reason::FragmentFollows, first.rule);
+            let allowed = first.action == ACTION_ALLOW;
+            let reason = if allowed { Reason::FragmentFollows } else { Reason::FragmentDenied };
+            return Verdict::by_rule(reason, first.rule).forgotten(case.packet);
         }
     }
     let allowed = case.is_open() || ask_some_port(case) || planted("fragments-follow-nobody");
     Verdict::new(if allowed { Reason::FragmentFollows } else { Reason::FragmentDenied })
+        .forgotten(case.packet)
 }

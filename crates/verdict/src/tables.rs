@@ -92,8 +92,9 @@ pub trait Tables<F: Family> {
     fn remove_pending(&self, key: &F::FlowKey);
     /// What the first fragment of a datagram was told.
     fn fragment(&self, key: &F::FragmentKey) -> Option<Fragment>;
-    /// Remembers a first fragment that was allowed, if the pod in `slot` may still have one remembered in this tick and
-    /// direction.
+    /// Remembers what a first fragment was told, if the pod in `slot` may still have one remembered in this tick and
+    /// direction. What was allowed is not forgotten for what was denied: ids come round again, and a denied first reaches
+    /// nobody, whatever follows it.
     fn insert_fragment(&self, key: &F::FragmentKey, fragment: &Fragment, at: (u32, Direction));
     /// What was said of a destination behind a translation.
     fn chosen(&self, key: &F::ChosenKey) -> Option<Chosen>;

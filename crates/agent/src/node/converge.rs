@@ -48,6 +48,7 @@ impl<K: Kernel> Node<K> {
     }
 
     fn write(&mut self, now: Instant) {
+        let written = self.stats.writes;
         let enforcing = self.try_write(now);
         match &enforcing {
             Enforcing::Refused(message) | Enforcing::Failed(message) => {
@@ -58,7 +59,8 @@ impl<K: Kernel> Node<K> {
             }
             Enforcing::Applied | Enforcing::Waiting => {
                 // What only waits for room that others have just left can have it now.
-                let at = (self.makes_room && !planted("what-waits-for-room-waits-for-ever")).then_some(now);
+                let makes_room = !self.left_out.is_empty() && self.stats.writes != written;
+                let at = (makes_room && !planted("what-waits-for-room-waits-for-ever")).then_some(now);
                 self.retry = Retry { failures: 0, at };
                 if !matches!(self.enforcing, Enforcing::Applied) {
                     info!(revision = self.live.0, "what is known is live");
@@ -69,17 +71,13 @@ impl<K: Kernel> Node<K> {
     }
 
     fn try_write(&mut self, now: Instant) -> Enforcing {
-        self.makes_room = false;
         // Whatever goes wrong from here, the tables are read again before the next plan.
         let observed = match self.observed.take().map_or_else(|| self.kernel.observe(), Ok) {
             Ok(observed) => observed,
             Err(error) => return self.failed(&error),
         };
         match self.fit(&observed) {
-            Ok(ops) => {
-                self.makes_room = !self.left_out.is_empty() && !ops.is_empty();
-                self.run(now, observed, &ops).unwrap_or(Enforcing::Applied)
-            }
+            Ok(ops) => self.run(now, observed, &ops).unwrap_or(Enforcing::Applied),
             Err(refusal) => {
                 self.stats.plans_refused += 1;
                 let refused = Enforcing::Refused(refusal.to_string());

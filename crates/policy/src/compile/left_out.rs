@@ -8,8 +8,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
-use alloc::{string::ToString, vec};
 use core::net::IpAddr;
 
 use ipnet::IpNet;
@@ -30,7 +30,7 @@ pub(crate) fn reduced(cluster: &Cluster, left_out: &LeftOut) -> BTreeMap<ObjectK
         .map(|policy| {
             let rules = Direction::ALL.map(|direction| denies(policy, direction).into_iter().collect());
             let isolates = policy.isolates.map(|isolates| isolates && !crate::planted("left-out-is-open"));
-            (policy.key.clone(), Policy { rules, isolates, ..policy.clone() })
+            (policy.key.clone(), Policy { isolates, rules, ..policy.clone() })
         })
         .collect()
 }
@@ -100,6 +100,6 @@ pub(crate) fn problems(left_out: &LeftOut) -> impl Iterator<Item = Problem> + '_
             _ => "it is left out on this node: isolated pods reach nothing at its addresses",
         };
         let message = format!("{why}; until then {follows}");
-        Problem { object: key.clone(), field: "".to_string(), message }
+        Problem { object: key.clone(), field: String::new(), message }
     })
 }

@@ -104,13 +104,16 @@ impl Rows {
 /// Who makes room for `over` rows: the largest first, of the namespace that asks for most, so that nobody loses a Service
 /// because of what is written in another's namespace. Empty where nobody could.
 fn leave_out(shares: Shares, over: usize) -> Vec<(ObjectKey, usize)> {
-    let mut namespaces: BTreeMap<String, (usize, Vec<(usize, Reverse<ObjectKey>)>)> = BTreeMap::new();
+    type Objects = Vec<(usize, Reverse<ObjectKey>)>;
+    let mut namespaces: BTreeMap<String, (usize, Objects)> = BTreeMap::new();
     for (key, rows) in shares {
         let (total, objects) = namespaces.entry(key.namespace.clone()).or_default();
         *total += rows;
         objects.push((rows, Reverse(key)));
     }
-    namespaces.values_mut().for_each(|(_, objects)| objects.sort());
+    for (_, objects) in namespaces.values_mut() {
+        objects.sort();
+    }
     let mut chosen = Vec::new();
     let mut freed = 0;
     while freed < over {

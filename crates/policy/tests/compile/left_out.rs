@@ -63,7 +63,7 @@ fn of_a_policy_the_rules_are_left_out_and_not_what_it_isolates() {
     );
     let large = policy_key("large");
     assert!(passes(&without(&cluster, &[]), Direction::Ingress, "192.0.2.1", 80));
-    let closed = without(&cluster, &[large.clone()]);
+    let closed = without(&cluster, std::slice::from_ref(&large));
     assert!(!passes(&closed, Direction::Ingress, "192.0.2.1", 80));
     assert!(passes(&closed, Direction::Egress, "192.0.2.1", 80), "it does not isolate this direction");
     let problem = closed.problems.iter().find(|problem| problem.object == large).expect("it is said");

@@ -157,28 +157,25 @@ fn a_pod_has_the_room_that_it_was_given() {
     assert_eq!(Share::taken_of(900, 300), u32::MAX);
 }
 
-/// What is denied takes no row from others' datagrams.
+/// Whoever may send nothing fills no room of what a pod may be sent.
 #[test]
-fn a_first_fragment_that_is_denied_takes_no_room() {
+fn a_flood_of_denied_first_fragments_takes_nothing_from_allowed_ones() {
     for world in World::both() {
         let firsts = || world.memory.four.first_fragments() + world.memory.six.first_fragments();
-        for direction in Direction::ALL {
+        let most = usize::try_from(Bucket::DENIED_FRAGMENTS).expect("a number of rows");
+        for (before, direction) in Direction::ALL.into_iter().enumerate() {
             let denied = world.stranger(direction, Protocol::UDP, 53);
-            for id in 0..10 {
+            for id in 0..3000 {
                 assert_eq!(
                     world.packet(&fragment(&denied, id, 0, true), direction).reason,
                     Reason::DefaultDeny
                 );
-                assert_eq!(
-                    world.packet(&fragment(&denied, id, 9, false), direction).reason,
-                    Reason::FragmentDenied
-                );
             }
+            assert_eq!(firsts(), before * (most + 1) + most);
+            let allowed = world.friend(direction, Protocol::UDP, 53);
+            assert_eq!(world.packet(&fragment(&allowed, 1, 0, true), direction).reason, Reason::Allowed);
+            assert_eq!(firsts(), (before + 1) * (most + 1));
         }
-        assert_eq!(firsts(), 0);
-        let allowed = world.friend(Direction::Egress, Protocol::UDP, 53);
-        assert_eq!(world.packet(&fragment(&allowed, 1, 0, true), Direction::Egress).reason, Reason::Allowed);
-        assert_eq!(firsts(), 1);
     }
 }
 

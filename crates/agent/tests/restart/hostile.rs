@@ -220,7 +220,10 @@ fn a_folder_of_nonsense_changes_nothing_else() {
 
         world.policy("huge", "server", &blocks(10_000));
         let left_out = world.until("left out", |s| named(s, "\"huge\"") && named(s, "PREFIXES4"));
-        assert_eq!(left_out.revision, before.revision, "its pod is isolated already, and nothing more is let in");
+        assert_eq!(
+            left_out.revision, before.revision,
+            "its pod is isolated already, and nothing more is let in"
+        );
         world.remove("huge");
         world.until("ready again", ready);
 

@@ -247,8 +247,9 @@ fn history(seed: u64) -> Result<usize, String> {
             known.apply(change, &mut touched);
         }
         // Settings do not change while an agent runs, and who left is a matter of history.
-        let (departed, pod_cidrs) = (known.departed.clone(), known.pod_cidrs.clone());
-        let afresh = Cluster { departed, pod_cidrs, ..cluster(&objects) };
+        let (departed, left, pod_cidrs) =
+            (known.departed.clone(), known.left.clone(), known.pod_cidrs.clone());
+        let afresh = Cluster { departed, left, pod_cidrs, ..cluster(&objects) };
         if known != afresh {
             let (known, afresh) = (format!("{known:#?}"), format!("{afresh:#?}"));
             let first = known.lines().zip(afresh.lines()).find(|(one, other)| one != other);

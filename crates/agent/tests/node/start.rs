@@ -140,7 +140,7 @@ async fn a_disabled_node_lets_go_of_everything_until_it_is_enabled() {
     let settings = cellwall_datapath::Settings {
         bpffs: place.bpffs(),
         pin_name: place.name.clone(),
-        wait: Some(std::time::Duration::from_secs(60)),
+        wait: Some(std::time::Duration::from_mins(1)),
         ..cellwall_datapath::Settings::default()
     };
     let node = Path::new("/run/netns").join(&place.name);

@@ -82,7 +82,9 @@ fn a_pod_waits_for_the_policies_that_were_there_before_it() {
     let mut node = node(FakeKernel::default()).with_confirmation();
     listed(&mut node);
     let mut take = |inputs: Vec<Input>| {
-        inputs.into_iter().for_each(|input| node.take(input, now()));
+        for input in inputs {
+            node.take(input, now());
+        }
         node.converge(now() + LATER);
         let endpoint = endpoint(&mut node, 1);
         assert!(endpoint.live && endpoint.attached, "{endpoint:?}");

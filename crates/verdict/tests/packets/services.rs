@@ -316,13 +316,20 @@ fn a_connection_that_is_not_answered_is_deferred_once_its_service_is_known() {
 /// Whichever packet comes first after a change of policy, the Service is that of the opener's destination.
 #[test]
 fn an_answer_is_judged_by_the_service_that_was_asked() {
-    for mut world in World::both() {
+    let worlds =
+        [true, false].into_iter().flat_map(|is_allowed| World::both().map(|world| (world, is_allowed)));
+    for (mut world, is_allowed) in worlds {
         let (asked, backend) = (world.virtual_address(), world.addresses[1]);
         world.translate(&asked, 0, &[(backend, 443)]);
         world.connect(&asked);
-        world.deny_the_friend();
+        if is_allowed {
+            world.change(|tables| tables.live = Live(6));
+            world.record(|record| record.since = 6);
+        } else {
+            world.deny_the_friend();
+        }
         let answered = world.packet(&segment(&asked, false, ACK), Direction::Ingress).reason;
-        assert_eq!(answered, Reason::Revoked);
+        assert_eq!(answered, if is_allowed { Reason::Established } else { Reason::Revoked });
     }
 }
 

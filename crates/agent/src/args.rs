@@ -186,7 +186,7 @@ impl Cni {
     }
 }
 
-/// Rows of the tables. What does not fit is refused as a whole and named in the status; nothing is half applied.
+/// Rows of the tables. What does not fit is left out whole and named in the status; nothing is open because of it.
 #[derive(Clone, Copy, Debug, Group)]
 #[command(next_help_heading = "Capacities, in rows")]
 pub struct Capacity {

@@ -77,13 +77,13 @@ impl<K: Kernel> Node<K> {
             Err(error) => return self.failed(&error),
         };
         match self.fit(&observed) {
-            Ok(ops) => self.run(now, observed, &ops).unwrap_or(Enforcing::Applied),
+            Ok(ops) => self.run(observed, &ops).unwrap_or_else(|| self.note_applied(now)),
             Err(refusal) => {
                 self.stats.plans_refused += 1;
                 let refused = Enforcing::Refused(refusal.to_string());
                 let Some(compiled) = &self.compiled else { return refused };
                 match closing(&compiled.wanted, &observed, &self.capacities, self.kernel.now_tick()) {
-                    Ok(ops) if !ops.is_empty() => self.run(now, observed, &ops).unwrap_or(refused),
+                    Ok(ops) if !ops.is_empty() => self.run(observed, &ops).unwrap_or(refused),
                     Ok(_) | Err(_) => {
                         self.observed = Some(observed);
                         refused
@@ -121,7 +121,7 @@ impl<K: Kernel> Node<K> {
     }
 
     /// Runs a plan; the result is what went wrong.
-    fn run(&mut self, now: Instant, mut observed: Observed, ops: &[Op]) -> Option<Enforcing> {
+    fn run(&mut self, mut observed: Observed, ops: &[Op]) -> Option<Enforcing> {
         let compiled = self.compiled.as_ref()?;
         let pods_of_it = compiled.endpoints.iter().map(|(at, report)| (*at, LivePod::new(report))).collect();
         let pods = taken_over(&compiled.wanted, &observed);
@@ -135,16 +135,21 @@ impl<K: Kernel> Node<K> {
         }
         self.stats.writes += ops.len() as u64;
         *(if ops.is_empty() { &mut self.stats.plans_empty } else { &mut self.stats.plans_applied }) += 1;
-        if let Some(since) = self.waiting_since.take() {
-            let took = now.elapsed() + now.saturating_duration_since(since);
-            self.stats.apply_seconds.observe(took.as_secs_f64());
-            debug!(writes = ops.len(), revision = observed.live.0, ?took, "applied");
-        }
         self.live_pods = pods_of_it;
         self.lists_stale = true;
         self.went_live(observed.live);
         self.observed = Some(observed);
         None
+    }
+
+    /// All that is known is live.
+    fn note_applied(&mut self, now: Instant) -> Enforcing {
+        if let Some(since) = self.waiting_since.take() {
+            let took = now.elapsed() + now.saturating_duration_since(since);
+            self.stats.apply_seconds.observe(took.as_secs_f64());
+            debug!(revision = self.live.0, ?took, "applied");
+        }
+        Enforcing::Applied
     }
 
     /// Connections of pods that are about to be enforced for the first time. Without them nothing else is missing:

@@ -14,5 +14,9 @@ cargo test --locked --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log" |
     awk '/^successes:$/ { quiet = 1 } /^(failures:|test result:)/ { quiet = 0 } /^skipped|differences$/ || !quiet'
 status=${PIPESTATUS[0]}
 awk -f scripts/counts.awk "$log"
-[ "$status" = 0 ] || echo "test: failed; the whole output is in $log" >&2
+if [ "$status" != 0 ]; then
+    # Once more at the very end, where whoever reads only that sees it.
+    grep -aE -A 3 '^test .*FAILED|panicked at' "$log" | cut -c 1-400 | head -n 60 >&2
+    echo "test: failed; the whole output is in $log" >&2
+fi
 exit "$status"

@@ -15,7 +15,7 @@ use cellwall_api::v1alpha1::{Endpoint, Policy};
 use cellwall_datapath::TableError;
 use cellwall_policy::compile::{Compiled, Compiler, EndpointReport, LeftOut};
 use cellwall_policy::model::{Change, Cluster, Kind, Left, ObjectKey, Touched};
-use cellwall_policy::plan::Capacities;
+use cellwall_policy::plan::{Capacities, Op};
 use cellwall_policy::wanted::Observed;
 use tracing::warn;
 
@@ -103,6 +103,8 @@ pub struct Node<K> {
     pub(crate) live_pods: BTreeMap<u32, LivePod>,
     /// What the tables hold, kept in step with every write; `None` when that is not known and must be read.
     observed: Option<Observed>,
+    /// The last plan behind its flip.
+    rest: Vec<Op>,
     pub(crate) live: Live,
     pub(crate) live_since: SystemTime,
     pub(crate) enforcing: Enforcing,
@@ -154,6 +156,7 @@ impl<K: Kernel> Node<K> {
             live: observed.live,
             live_since: SystemTime::now(),
             observed: Some(observed),
+            rest: Vec::new(),
             enforcing: Enforcing::Waiting,
             retry: Retry::default(),
             left_out: LeftOut::new(),

@@ -92,17 +92,27 @@ pub async fn run<K: Kernel>(
             () = until(node.next_try()) => {}
         }
         if changed {
-            node.converge(now());
-            node.stats.alive = now();
-            outputs.publisher.publish(node.snapshot(now()));
-            outputs.stats.send_replace(node.stats.clone());
-            outputs.unconfirmed.send_if_modified(|told| {
-                let now = node.unconfirmed();
-                let is_new = *told != now;
-                *told = now;
-                is_new
-            });
+            node.advance(now());
+            outputs.tell(node);
+            // Behind the answer, since whoever waits for it, a pod that starts, need not wait for this.
+            if node.finish(now()) {
+                outputs.tell(node);
+            }
         }
+    }
+}
+
+impl Outputs {
+    fn tell<K: Kernel>(&self, node: &mut Node<K>) {
+        node.stats.alive = now();
+        self.publisher.publish(node.snapshot(now()));
+        self.stats.send_replace(node.stats.clone());
+        self.unconfirmed.send_if_modified(|told| {
+            let now = node.unconfirmed();
+            let is_new = *told != now;
+            *told = now;
+            is_new
+        });
     }
 }
 

@@ -16,9 +16,17 @@ use super::{Enforcing, LivePod, Node, Retry};
 use crate::kernel::Kernel;
 
 impl<K: Kernel> Node<K> {
-    /// Compiles what was touched, writes what differs, and puts the programs where records wait for them. Does
-    /// nothing until everything is listed that may be in force, and little when nothing is new.
+    /// From what is known to what is live, and everything behind it: [`Self::advance`] and [`Self::finish`].
     pub fn converge(&mut self, now: Instant) {
+        self.advance(now);
+        self.finish(now);
+    }
+
+    /// Compiles what was touched, writes what differs up to the flip that makes it live, and puts the programs where
+    /// records wait for them. Does nothing until everything is listed that may be in force, and little when nothing is
+    /// new. Whoever waits for a revision can be told then; [`Self::finish`] has to follow.
+    pub fn advance(&mut self, now: Instant) {
+        self.finish(now);
         if !self.sources.all_listed() || !self.links_listed || self.holds().is_some() {
             return;
         }
@@ -77,13 +85,13 @@ impl<K: Kernel> Node<K> {
             Err(error) => return self.failed(&error),
         };
         match self.fit(&observed) {
-            Ok(ops) => self.run(observed, &ops).unwrap_or_else(|| self.note_applied(now)),
+            Ok(ops) => self.run(observed, ops).unwrap_or_else(|| self.note_applied(now)),
             Err(refusal) => {
                 self.stats.plans_refused += 1;
                 let refused = Enforcing::Refused(refusal.to_string());
                 let Some(compiled) = &self.compiled else { return refused };
                 match closing(&compiled.wanted, &observed, &self.capacities, self.kernel.now_tick()) {
-                    Ok(ops) if !ops.is_empty() => self.run(observed, &ops).unwrap_or(refused),
+                    Ok(ops) if !ops.is_empty() => self.run(observed, ops).unwrap_or(refused),
                     Ok(_) | Err(_) => {
                         self.observed = Some(observed);
                         refused
@@ -120,26 +128,55 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Runs a plan; the result is what went wrong.
-    fn run(&mut self, mut observed: Observed, ops: &[Op]) -> Option<Enforcing> {
+    /// Runs a plan up to its flip; the result is what went wrong.
+    fn run(&mut self, mut observed: Observed, mut ops: Vec<Op>) -> Option<Enforcing> {
         let compiled = self.compiled.as_ref()?;
         let pods_of_it = compiled.endpoints.iter().map(|(at, report)| (*at, LivePod::new(report))).collect();
         let pods = taken_over(&compiled.wanted, &observed);
         self.take_over(&pods);
-        if let Err(error) = self.kernel.run_all(ops) {
-            self.look_at_live();
-            return Some(self.failed(&error));
+        let flip = ops.iter().position(|op| matches!(op, Op::Flip { .. }));
+        let live = usize::from(!planted("live-before-the-flip"));
+        let rest = flip.map(|at| ops.split_off(at + live)).unwrap_or_default();
+        if let Err(failed) = self.perform(&mut observed, &ops) {
+            return Some(failed);
         }
-        for op in ops {
-            op.apply_to(&mut observed);
-        }
-        self.stats.writes += ops.len() as u64;
         *(if ops.is_empty() { &mut self.stats.plans_empty } else { &mut self.stats.plans_applied }) += 1;
         self.live_pods = pods_of_it;
         self.lists_stale = true;
         self.went_live(observed.live);
         self.observed = Some(observed);
+        self.rest = rest;
         None
+    }
+
+    /// Frees what nobody reads any more since the last flip, which takes a grace period or two. False when nothing was
+    /// left to do.
+    pub fn finish(&mut self, now: Instant) -> bool {
+        let rest = mem::take(&mut self.rest);
+        let Some(mut observed) = self.observed.take_if(|_| !rest.is_empty()) else { return false };
+        match self.perform(&mut observed, &rest) {
+            Ok(()) => self.observed = Some(observed),
+            Err(failed) => {
+                self.retry.failed(now);
+                if let Enforcing::Failed(message) = &failed {
+                    error!("{message}");
+                }
+                self.enforcing = failed;
+            }
+        }
+        true
+    }
+
+    fn perform(&mut self, observed: &mut Observed, ops: &[Op]) -> Result<(), Enforcing> {
+        if let Err(error) = self.kernel.run_all(ops) {
+            self.look_at_live();
+            return Err(self.failed(&error));
+        }
+        for op in ops {
+            op.apply_to(observed);
+        }
+        self.stats.writes += ops.len() as u64;
+        Ok(())
     }
 
     /// All that is known is live.

@@ -63,8 +63,8 @@ fn twenty_kills_break_no_flow_and_leak_no_packet() {
         agent
     });
     let run = Run::new();
-    let start = Instant::now();
-    scope(|scope| {
+    let (start, never_seen) = (Instant::now(), traffic::never_seen());
+    let counters = scope(|scope| {
         let _stop = Stop(&run.stop);
         run.start(scope, &rig);
         run.go_on();
@@ -75,20 +75,23 @@ fn twenty_kills_break_no_flow_and_leak_no_packet() {
         let _agent = rig.world.agent(&[]);
         rig.world.until("ready", ready);
         run.go_on();
+        rig.world.metrics("cellwall_packets_total")
     });
     println!(
         "seed {seed}, {KILLS} kills in {:.1} s: {} flows, {} exchanges, {} answered, {} flows broken, \
-         {} TCP segments sent again; {} denied packets sent, {} leaked",
+         {} TCP segments sent again, {} packets lost by the machine before any program saw them; \
+         {} denied packets sent, {} leaked",
         start.elapsed().as_secs_f64(),
         2 * FLOWS,
         run.sent(),
         run.answered(),
         run.broken(),
         traffic::sent_again(&rig.client) + traffic::sent_again(&rig.server),
+        traffic::never_seen() - never_seen,
         run.denied(),
         rig.leaked(),
     );
-    assert_eq!((run.broken(), rig.leaked()), (0, 0), "{}", rig.world.log());
+    assert_eq!((run.broken(), rig.leaked()), (0, 0), "{:?}\n{counters}\n{}", run.late(), rig.world.log());
     assert_eq!(run.sent(), run.answered());
     assert!(run.denied() > 1000, "a stream");
 }

@@ -109,6 +109,12 @@ impl Run {
         self.flows.iter().filter(|flow| flow.broken.load(Relaxed)).count()
     }
 
+    /// Flows with a question that had no answer, by number: odd ones are UDP's, and which question it was.
+    pub(crate) fn late(&self) -> Vec<(usize, u64)> {
+        let flows = self.flows.iter().enumerate().filter(|(_, flow)| flow.broken.load(Relaxed));
+        flows.map(|(number, flow)| (number, flow.answered.load(Relaxed))).collect()
+    }
+
     pub(crate) fn sent(&self) -> u64 {
         self.flows.iter().map(|flow| flow.sent.load(Relaxed)).sum()
     }

@@ -189,3 +189,11 @@ pub(crate) fn sent_again(pod: &Pod) -> u64 {
     let table = pod.namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"));
     four(&table.expect("a kernel with IPv4"), "Tcp:", "RetransSegs")
 }
+
+/// Packets that the machine's kernel has thrown away since it started, before any program saw them: a queue of a processor
+/// was full.
+pub(crate) fn never_seen() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/softnet_stat").expect("a kernel with a network");
+    let second = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    text.lines().filter_map(second).sum()
+}

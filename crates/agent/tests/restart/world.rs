@@ -159,6 +159,13 @@ impl World {
 
     /// One value of the metrics.
     pub(crate) fn metric(&self, name: &str) -> String {
+        let text = self.metrics(name);
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+    }
+
+    /// The metrics whose names, with their labels, begin like this, as they are written.
+    pub(crate) fn metrics(&self, name: &str) -> String {
         let text = self.net.host.run(|| {
             let mut stream = TcpStream::connect(("127.0.0.1", 9964)).expect("it listens");
             let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -167,8 +174,7 @@ impl World {
             stream.read_to_string(&mut text).expect("it answers");
             text
         });
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+        text.lines().filter(|line| line.starts_with(name)).fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// Every pin and its inode: a pin that was replaced has another one.

@@ -167,6 +167,31 @@ fn an_agent_that_finds_what_it_wants_writes_nothing() {
     assert!(second.snapshot(now()).status.ready);
 }
 
+/// A pod that starts waits for the answer, and what follows a flip takes a grace period.
+#[test]
+fn a_revision_is_told_when_it_is_live_and_before_what_it_frees() {
+    let mut node = settled();
+    let before = node.kernel().tables.clone();
+    node.take(policy("deny", 81, 3), now());
+    node.advance(now());
+    let told = node.snapshot(now());
+    assert!(told.status.ready, "{:?}", told.status.conditions);
+    let live = node.kernel().tables.clone();
+    assert_eq!((told.status.revision, live.live.0), (before.live.0 + 1, before.live.0 + 1));
+    assert!(live.policy.len() > before.policy.len(), "what nobody names any more is still there");
+    assert!(node.finish(now()));
+    assert_eq!(node.kernel().tables.policy.len(), before.policy.len(), "and now it is not");
+    assert!(!node.finish(now()), "nothing is left to do");
+
+    node.take(policy("deny", 82, 3), now());
+    node.advance(now());
+    // Whoever forgets it loses nothing.
+    node.advance(now());
+    assert_eq!(node.kernel().tables.policy.len(), before.policy.len());
+    node.read_back(now());
+    assert_eq!(condition(&node.snapshot(now()), "Enforcing").reason, "Applied");
+}
+
 #[test]
 fn a_write_that_fails_anywhere_is_told_and_healed() {
     let mut whole = settled();

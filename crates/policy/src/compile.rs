@@ -18,6 +18,7 @@ mod intern;
 mod left_out;
 mod own_node;
 mod place;
+mod reach;
 mod report;
 mod rules;
 mod services;
@@ -93,7 +94,7 @@ impl Compiler {
     /// As [`Self::compile`], without the objects for which there is no room.
     pub fn compile_without(&mut self, cluster: &Cluster, touched: &Touched, left_out: &LeftOut) -> Compiled {
         let (owners, problems) = owners(cluster);
-        let Places { links, unplaced } = places(cluster);
+        let Places { links, unplaced, problems: of_places } = places(cluster);
         let names = port_names(cluster);
         let reduced = left_out::reduced(cluster, left_out);
         let unreachable = left_out::unreachable(cluster, left_out);
@@ -109,6 +110,7 @@ impl Compiler {
         };
         let mut compiled =
             Compiled { unplaced, problems, policies: policy_reports(cluster), ..Compiled::default() };
+        compiled.problems.extend(of_places);
         let mut images: BTreeMap<u32, Image> = BTreeMap::new();
         let mut placed: Vec<(&Link, Behind<'_>, [u32; 2])> = Vec::new();
         for (link, behind) in links {
@@ -150,7 +152,7 @@ impl Compiler {
         self.memberships.retain(|(pod, _), _| cluster.pods.contains_key(pod));
 
         let by_prefix = Prefixes::new(&prefixes);
-        let Services { records, problems, claimants } = services(cluster, left_out, |address| {
+        let Services { records, problems, claimants, at_source } = services(cluster, left_out, |address| {
             addresses.get(&address).or_else(|| by_prefix.address(address)).copied().unwrap_or(CLASS_WORLD)
         });
         compiled.problems.extend(problems);
@@ -161,6 +163,8 @@ impl Compiler {
             let endpoint = self.endpoint(cluster, link, behind, ids);
             wanted.endpoints.insert(link.ifindex, endpoint);
         }
+        let allows = |key: &PolicyKey, protocol, port| self.allows(key, protocol, port);
+        compiled.problems.extend(reach::problems(&at_source, &wanted, allows));
         self.sets = Arc::new(sets);
         let sets = Arc::clone(&self.sets);
         wanted.causes = Causes { sets, users, classes: contents, ranges, services: claimants };
@@ -223,6 +227,15 @@ impl Compiler {
             wanted.ports.extend(list_rows(entry.list, &flat.list));
         }
         entry
+    }
+
+    /// True when the policy of an image allows a port of addresses of a class.
+    fn allows(&self, key: &PolicyKey, protocol: u8, port: u16) -> bool {
+        let flat = self.answers.get(key).or_else(|| {
+            let default = PolicyKey { class: CLASS_WORLD, ..*key };
+            self.answers.get(&default)
+        });
+        flat.is_none_or(|flat| flat.allows(protocol, port))
     }
 
     fn endpoint(

@@ -7,8 +7,9 @@ use cellwall_abi::{SERVICE_TOO_MANY, SERVICE_TRANSLATED, SERVICE_TUNNEL, Service
 use cellwall_policy::compile::{Compiled, Compiler};
 use cellwall_policy::flow::Protocol;
 use cellwall_policy::model::{
-    BackendPort, Block, Change, Cluster, EndpointSlice, HostPort, Kind, NamespaceMatch, Node, ObjectKey,
-    Peer, Phase, Pod, Policy, PolicyKind, Rule, Selector, Service, ServicePort, Subject, Tier, Touched,
+    BackendPort, Block, Change, Cluster, EndpointSlice, HostPort, Kind, Link, NamespaceMatch, Node,
+    ObjectKey, Peer, Phase, Pod, Policy, PolicyKind, Rule, Selector, Service, ServicePort, Subject, Tier,
+    Touched,
 };
 use cellwall_policy::plan::{Capacities, plan};
 use cellwall_policy::wanted::{Observed, ServiceKey};
@@ -265,7 +266,7 @@ fn host_ports_are_of_running_pods_here_at_the_addresses_they_name() {
 
 /// The interface of the pod at 10.1.0.2.
 fn link() -> Change {
-    Change::Link(cellwall_policy::model::Link {
+    Change::Link(Link {
         ifindex: 7,
         name: "veth7".to_owned(),
         addresses: vec![ip("10.1.0.2")],
@@ -445,4 +446,48 @@ fn what_becomes_a_service_is_judged_again_and_what_was_one_is_not() {
     let gone = since(&world);
     assert!(gone.0 > changed.0 && gone.1 == added.1, "{gone:?}");
     assert_eq!(since(&world), gone, "nothing is new");
+}
+
+/// Nobody sees which backend is chosen where one of them is here; what is denied whole is nobody's mistake.
+#[test]
+fn a_denied_backend_here_is_a_problem_where_another_one_is_allowed() {
+    const THERE: &str = "10.2.0.3";
+    let problems = |service: Service, backends: &[&str], allowed: &[&str], more: &[Change]| -> Vec<String> {
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        let slice = Change::EndpointSlice(slice("a", backends, 8080));
+        let own =
+            [Change::Service(service), slice, Change::Pod(pod("here", "10.1.0.2")), link(), policy(&allowed)];
+        let compiled = World::new(own.into_iter().chain(more.iter().cloned())).compiled();
+        compiled.problems.iter().map(ToString::to_string).collect()
+    };
+    let with_node_port = || {
+        let mut service = service("10.96.0.1");
+        service.ports[0].node_port = Some(30080);
+        service
+    };
+    let found = problems(with_node_port(), &[NODE, THERE], &[THERE], &[]);
+    assert_eq!(found.len(), 1, "one for all its addresses: {found:?}");
+    let expected = "keep Pod shop/here from 192.168.0.1 port 8080";
+    assert!(found[0].starts_with("Service shop/web: at 10.96.0.1 port 80 "), "{found:?}");
+    assert!(found[0].contains(expected), "{found:?}");
+    for allowed in [&[NODE, THERE][..], &[NODE], &[]] {
+        assert_eq!(
+            problems(with_node_port(), &[NODE, THERE], allowed, &[]),
+            Vec::<String>::new(),
+            "{allowed:?}"
+        );
+    }
+    // Only whoever is here is judged at the source, and the address of a port of the node is no backend.
+    assert_eq!(problems(with_node_port(), &[THERE, "10.2.0.4"], &[THERE], &[]), Vec::<String>::new());
+    // Where the Service's own address is here, all are; but a pod is not kept from itself.
+    assert_eq!(problems(service(NODE), &[THERE, "10.2.0.4"], &[THERE], &[]).len(), 1);
+    assert_eq!(problems(service(NODE), &[THERE, "10.1.0.2"], &[THERE], &[]), Vec::<String>::new());
+
+    let twin = Change::Pod(pod("twin", "10.1.0.3"));
+    let Change::Link(first) = link() else { unreachable!("a link") };
+    let second = Change::Link(Link { ifindex: 8, addresses: vec![ip("10.1.0.3")], ..first });
+    let found = problems(service("10.96.0.1"), &[NODE, THERE], &[THERE], &[twin, second]);
+    assert!(found[0].contains("keep Pod shop/here and 1 more of this node from"), "{found:?}");
+    let audited = Change::Pod(Pod { audit: true, ..pod("here", "10.1.0.2") });
+    assert_eq!(problems(service("10.96.0.1"), &[NODE, THERE], &[THERE], &[audited]), Vec::<String>::new());
 }

@@ -76,11 +76,7 @@ fn rule(index: u32, tier: Tier, rng: &mut Rng) -> Rule {
         Tier::NetworkPolicy => Action::Accept,
         _ => *rng.pick(&[Action::Accept, Action::Deny, Action::Pass]),
     };
-    let mut peers = rng.percent(80).then(|| (0..rng.below(3)).map(|_| peer(rng)).collect::<Vec<_>>());
-    // The conversion makes a Deny of a Pass that is not understood.
-    if action == Action::Pass {
-        peers = peers.map(|peers| peers.into_iter().filter(|peer| *peer != Peer::Unknown).collect());
-    }
+    let peers = rng.percent(80).then(|| (0..rng.below(3)).map(|_| peer(rng)).collect::<Vec<_>>());
     let ports = rng.percent(60).then(|| (0..rng.below(7)).map(|_| port(rng)).collect());
     Rule { peers, ports, action, index }
 }
@@ -140,10 +136,16 @@ fn cluster(rng: &mut Rng) -> Cluster {
     cluster
 }
 
+/// What a rule does: one that leaves somebody it does not understand to others lets nobody through (C26).
+fn outcome(rule: &Rule) -> Action {
+    let is_understood = rule.peers.as_ref().is_none_or(|peers| !peers.contains(&Peer::Unknown));
+    if is_understood || rule.action == Action::Accept { rule.action } else { Action::Deny }
+}
+
 /// Whether a rule is about an address. Nobody has `10.1.0.99`, so it may be any pod: every Deny is about it (S84).
 fn is_about(rule: &Rule, cluster: &Cluster, remote: IpAddr) -> bool {
     let Some(peers) = &rule.peers else { return true };
-    if rule.action == Action::Deny && (peers.contains(&Peer::Unknown) || remote == address(ADDRESSES[4])) {
+    if outcome(rule) == Action::Deny && (peers.contains(&Peer::Unknown) || remote == address(ADDRESSES[4])) {
         return true;
     }
     if remote == address(ADDRESSES[4]) {
@@ -177,7 +179,7 @@ fn walk(cluster: &Cluster, flow: &Flow) -> bool {
             cluster.policies.values().filter(|policy| policy.tier == tier).collect();
         policies.sort_by(|a, b| (a.priority, &a.key).cmp(&(b.priority, &b.key)));
         let rules = policies.iter().flat_map(|policy| &policy.rules[direction]);
-        let first = rules.into_iter().find(|rule| matches(rule, cluster, flow)).map(|rule| rule.action);
+        let first = rules.into_iter().find(|rule| matches(rule, cluster, flow)).map(outcome);
         let isolated = policies.iter().any(|policy| policy.isolates[direction]);
         match (tier, first) {
             (Tier::NetworkPolicy, first) if isolated => return first == Some(Action::Accept),

@@ -36,6 +36,17 @@ pub(crate) struct Flat {
     pub(crate) list: Vec<Interval>,
 }
 
+impl Flat {
+    /// True when this port of a protocol that has ports is allowed.
+    pub(crate) fn allows(&self, protocol: u8, port: u16) -> bool {
+        let inline = &self.entry.intervals[..usize::from(self.entry.count)];
+        let intervals = if self.list.is_empty() { inline } else { &self.list[..] };
+        let mut named = intervals.iter().filter(|interval| interval.protocol == protocol);
+        let found = named.find(|interval| (interval.low..=interval.high).contains(&port));
+        found.map_or(self.entry.rest_action, |interval| interval.action) == ACTION_ALLOW
+    }
+}
+
 /// Flattens an image for one class.
 pub(crate) fn flatten(image: &Image, class: ClassContent<'_>) -> Flat {
     let rules: Vec<&FlatRule> = image.rules.iter().filter(|rule| can_match(rule, class)).collect();

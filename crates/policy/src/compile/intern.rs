@@ -64,3 +64,55 @@ impl<T: Hash + Ord + Clone> Interner<T> {
         self.taken.retain(|id| used.contains(id) || before.contains(id));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All of these have one hash.
+    #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+    struct Alike(u32);
+
+    impl Hash for Alike {
+        fn hash<H: Hasher>(&self, _: &mut H) {}
+    }
+
+    fn ids(interner: &mut Interner<Alike>, contents: &[u32]) -> alloc::vec::Vec<u32> {
+        contents.iter().map(|content| interner.id(&Alike(*content))).collect()
+    }
+
+    #[test]
+    fn contents_that_meet_have_ids_of_their_own() {
+        let mut interner = Interner::new([1, 2], 3);
+        let first = ids(&mut interner, &[1, 2, 3]);
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3, "{first:?}");
+        assert!(first.iter().all(|id| *id >= FIRST_FREE_CLASS && id & CLASS_NODE == 0), "{first:?}");
+        assert_eq!(ids(&mut interner, &[3, 1, 2]), [first[2], first[0], first[1]]);
+        assert_eq!(ids(&mut Interner::new([1, 2], 3), &[2]), first[..1], "they do meet");
+    }
+
+    /// What an id stood for is in the kernel until the plan of a round without it has run.
+    #[test]
+    fn an_id_is_given_away_again_after_two_rounds_without_it() {
+        let mut interner = Interner::new([1, 2], 3);
+        let first = ids(&mut interner, &[1])[0];
+        for (round, content) in [2, 3].into_iter().enumerate() {
+            interner.end_round();
+            assert_ne!(ids(&mut interner, &[content])[0], first, "{round}");
+        }
+        interner.end_round();
+        assert_eq!(ids(&mut interner, &[4])[0], first, "nobody has asked for it in two rounds");
+    }
+
+    #[test]
+    fn who_comes_back_in_time_has_its_id_again() {
+        let mut interner = Interner::new([1, 2], 3);
+        let first = ids(&mut interner, &[1, 2]);
+        for contents in [&[2][..], &[2, 1]] {
+            interner.end_round();
+            let again = ids(&mut interner, contents);
+            assert_eq!(again[0], first[1]);
+            assert!(again.get(1).is_none_or(|id| *id == first[0]), "{again:?}");
+        }
+    }
+}

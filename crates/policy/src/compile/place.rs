@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::report::{Unplaced, UnplacedReason};
-use crate::model::{Announced, Cluster, Link, Pod, Problem};
+use crate::model::{Announced, Cluster, Link, ObjectKey, Pod, Problem};
 
 /// Who has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub(crate) enum Behind<'a> {
 pub(crate) struct Places<'a> {
     pub(crate) links: Vec<(&'a Link, Behind<'a>)>,
     pub(crate) unplaced: Vec<Unplaced>,
+    /// Interfaces of which nobody can tell whose they are, and pods with more than one.
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// Finds the pod behind every interface: the one that was announced there, else by the addresses at its other end.
@@ -112,7 +114,48 @@ pub(crate) fn places(cluster: &Cluster) -> Places<'_> {
         .filter(|pod| pod.phase != crate::model::Phase::Terminal && !placed.contains(&(pod.key(), &pod.uid)))
         .map(|pod| Unplaced { pod: pod.key(), reason: why_unplaced(cluster, pod) })
         .collect();
-    Places { links, unplaced }
+    let is_contested = |(_, behind): &&(&Link, Behind<'_>)| *behind == Behind::Contested;
+    let contested = links.iter().filter(is_contested);
+    let closed = contested.filter_map(|(link, _)| closed(link, &announced.claimants(&owners, link)));
+    let problems = closed.chain(doubled(&links)).filter(|_| !crate::planted("who-is-closed-is-not-told"));
+    let problems = problems.collect();
+    Places { links, unplaced, problems }
+}
+
+/// Of an interface that several pods would be behind.
+fn closed(link: &Link, claimants: &BTreeSet<ObjectKey>) -> Option<Problem> {
+    let mut claimants = claimants.iter();
+    let (first, second) = (claimants.next()?, claimants.next()?);
+    let others = claimants.count();
+    let others = if others == 0 { String::new() } else { format!(" and {others} more") };
+    Some(Problem {
+        object: first.clone(),
+        field: String::new(),
+        message: format!(
+            "interface {} would be this pod's and that of {second}{others}, and nobody can tell whose it is: it is closed \
+             until all but one of them are deleted",
+            link.name
+        ),
+    })
+}
+
+/// Of every pod that several interfaces lead to.
+fn doubled<'a>(links: &[(&'a Link, Behind<'a>)]) -> impl Iterator<Item = Problem> + 'a {
+    let mut by_pod: BTreeMap<(ObjectKey, &str), Vec<&Link>> = BTreeMap::new();
+    for (link, behind) in links {
+        if let Behind::Pod(pod) = behind {
+            by_pod.entry((pod.key(), pod.uid.as_str())).or_default().push(link);
+        }
+    }
+    by_pod.into_iter().filter_map(|((object, _), links)| {
+        let [first, second, ..] = links[..] else { return None };
+        let message = format!(
+            "interfaces {} and {} of this node lead to its addresses, and one of them is not its own: its policies are \
+             enforced at each. See what is behind them (ip -d link), and delete the pod that should not be there",
+            first.name, second.name
+        );
+        Some(Problem { object, field: String::new(), message })
+    })
 }
 
 /// What was announced, by interface.
@@ -136,10 +179,33 @@ impl<'a> Announcements<'a> {
         Self { cluster, by_index, elsewhere }
     }
 
+    /// What was announced at an interface.
+    fn at(&self, link: &Link) -> impl Iterator<Item = &'a Announced> {
+        let here = self.by_index.get(&link.ifindex).into_iter().flatten().chain(&self.elsewhere);
+        here.copied().filter(|announced| announced.is_at(link))
+    }
+
+    /// Who would be behind an interface: the pods that were announced there, else those of this node with its addresses.
+    fn claimants(&self, owners: &BTreeMap<IpAddr, Owner<'_>>, link: &Link) -> BTreeSet<ObjectKey> {
+        let announced: BTreeSet<ObjectKey> = self.at(link).map(|announced| announced.pod.clone()).collect();
+        if !announced.is_empty() {
+            return announced;
+        }
+        let cluster = self.cluster;
+        let may_be = |pod: &Pod, address: &IpAddr| {
+            let is_owner = owners.get(address).is_some_and(|owner| match owner {
+                Owner::Pod(owner) => owner.key() == pod.key(),
+                Owner::Contested => true,
+            });
+            is_owner && cluster.addresses_of(pod).contains(address)
+        };
+        let here = cluster.pods.values().filter(|pod| pod.node == cluster.node_name);
+        here.filter(|pod| link.addresses.iter().any(|address| may_be(pod, address))).map(Pod::key).collect()
+    }
+
     /// The announced pod; whoever was there last while only its announcement is known. `None`: nothing was announced here.
     fn behind(&self, link: &Link) -> Option<Behind<'a>> {
-        let here = self.by_index.get(&link.ifindex).into_iter().flatten().chain(&self.elsewhere);
-        let mut here = here.filter(|announced| announced.is_at(link));
+        let mut here = self.at(link);
         let announced = here.next()?;
         if here.next().is_some() {
             return Some(Behind::Contested);

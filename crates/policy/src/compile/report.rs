@@ -20,8 +20,8 @@ pub struct Compiled {
     pub unplaced: Vec<Unplaced>,
     /// Every policy, with what it selects here.
     pub policies: BTreeMap<ObjectKey, PolicyReport>,
-    /// What only compilation can see: two pods with one address, two interfaces for one pod. Problems of single
-    /// objects are in the cluster.
+    /// What only compilation can see: two pods with one address or one interface, two interfaces of one pod, a Service that
+    /// cannot be reached. Problems of single objects are in the cluster.
     pub problems: Vec<Problem>,
 }
 

@@ -98,7 +98,7 @@ impl Lowering<'_> {
         let id = self.rule_ids.id(&reference);
         self.rules.insert(id, reference);
         let add = |image: &mut Image, peers, ports| {
-            image.rules.push(FlatRule { tier: policy.tier, action: rule.action, peers, ports, rule: id });
+            image.rules.push(FlatRule { tier: policy.tier, action: action(rule), peers, ports, rule: id });
         };
         let Some(ports) = &rule.ports else {
             let peers = self.peers(rule, id, None);
@@ -137,12 +137,12 @@ impl Lowering<'_> {
 
     /// The id of the set of a rule's peers; `None` for any address.
     fn peers(&mut self, rule: &Rule, rule_id: u32, port: Option<Resolved>) -> Option<u32> {
-        let denies = rule.action == Action::Deny;
+        let denies = action(rule) == Action::Deny;
         let set = match (&rule.peers, port) {
             (None, None) => return None,
             (None, Some(port)) => PeerSet::all_pods(port),
             // What a Deny does not understand, it denies (C26).
-            (Some(peers), _) if denies && peers.contains(&Peer::Unknown) => return None,
+            (Some(_), _) if denies && is_half_understood(rule) => return None,
             (Some(peers), port) => PeerSet::new(peers, port, denies),
         };
         let id = self.set_ids.id(&set);
@@ -163,6 +163,17 @@ impl Lowering<'_> {
             })
             .collect()
     }
+}
+
+/// What a rule does. A Pass of which a peer is not understood denies: whom it would have left to policies that deny may be
+/// anybody, and to match nobody would leave them to an Accept behind it (C26).
+fn action(rule: &Rule) -> Action {
+    let is_closed = rule.action == Action::Pass && is_half_understood(rule);
+    if is_closed && !crate::planted("what-is-half-understood-passes") { Action::Deny } else { rule.action }
+}
+
+fn is_half_understood(rule: &Rule) -> bool {
+    rule.peers.as_ref().is_some_and(|peers| peers.contains(&Peer::Unknown))
 }
 
 /// What a port name means on the subject of an ingress rule.

@@ -32,7 +32,19 @@ use crate::model::{
 use crate::wanted::ServiceKey;
 
 /// An address and port at which a Service ends.
-type Backend = (IpAddr, u16);
+pub(crate) type Backend = (IpAddr, u16);
+
+/// A key at which the source is judged on backends.
+#[derive(Debug)]
+pub(crate) struct AtSource {
+    pub(crate) key: ServiceKey,
+    /// The Service.
+    pub(crate) object: ObjectKey,
+    /// Backends that the source is judged on, each with its class.
+    pub(crate) listed: Vec<(Backend, u32)>,
+    /// Classes and ports of all its backends.
+    pub(crate) all: BTreeSet<(u32, u16)>,
+}
 
 /// All that is translated.
 #[derive(Debug, Default)]
@@ -41,6 +53,8 @@ pub(crate) struct Services {
     pub(crate) problems: Vec<Problem>,
     /// Who asks for each row that can be left out.
     pub(crate) claimants: BTreeMap<ServiceKey, ObjectKey>,
+    /// Where some backend is listed and they are not too many.
+    pub(crate) at_source: Vec<AtSource>,
 }
 
 /// What is translated at one address and port; `class` is what policies tell of an address.
@@ -73,7 +87,7 @@ pub(crate) fn services(cluster: &Cluster, left_out: &LeftOut, class: impl Fn(IpA
         let class = class(*address);
         class & CLASS_NODE != 0 || class == CLASS_UNKNOWN_POD
     };
-    for (key, Claim { object, listed, tunnels }) in &claims.listed {
+    for (key, Claim { object, listed, backends, tunnels }) in &claims.listed {
         let mut record = record(&distinct(listed, &class));
         if claims.without.contains(key) {
             record.flags |= SERVICE_TOO_MANY;
@@ -88,11 +102,20 @@ pub(crate) fn services(cluster: &Cluster, left_out: &LeftOut, class: impl Fn(IpA
         if record.flags & SERVICE_TOO_MANY != 0 && too_many.insert(object) && is_told {
             services.problems.push(too_many_problem(object, key));
         }
+        if record.flags == SERVICE_TRANSLATED && !backends.is_empty() {
+            let (key, object) = (*key, object.clone());
+            let listed = distinct(&listed.intersection(backends).copied().collect(), &class);
+            let listed = listed.into_iter().map(|backend| (backend, class(backend.0))).collect();
+            let all = backends.iter().map(|(address, port)| (class(*address), *port)).collect();
+            services.at_source.push(AtSource { key, object, listed, all });
+        }
         services.records.insert(*key, record);
         if !left_out.contains_key(object) {
             services.claimants.insert(*key, object.clone());
         }
     }
+    // What a Service is known by comes before the ports of this node.
+    services.at_source.sort_by_key(|at_source| (claims.is_own(at_source.key.address), at_source.key));
     services
 }
 
@@ -116,6 +139,8 @@ struct Claim {
     object: ObjectKey,
     /// Backends that the source is judged on; of several objects with the same address, those of all.
     listed: BTreeSet<Backend>,
+    /// All backends of objects of which some are listed.
+    backends: BTreeSet<Backend>,
     /// Where backends of a port of tunnels are.
     tunnels: BTreeSet<IpAddr>,
 }
@@ -129,7 +154,7 @@ struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// What `object` says of a key: whom its source is judged on, of all the backends.
+    /// What `object` says of a key: whom its source is judged on, of all the backends, which are sorted.
     fn add(&mut self, object: ObjectKey, key: ServiceKey, listed: Vec<Backend>, backends: &[Backend]) {
         let tunnels =
             backends.iter().filter(|(_, port)| key.protocol == Protocol::UDP.0 && is_tunnel_port(*port));
@@ -141,10 +166,14 @@ impl Claims<'_> {
                 return;
             }
         }
-        let new = || Claim { object, listed: BTreeSet::new(), tunnels: BTreeSet::new() };
+        let new =
+            || Claim { object, listed: BTreeSet::new(), backends: BTreeSet::new(), tunnels: BTreeSet::new() };
         let claim = self.listed.entry(key).or_insert_with(new);
         if crate::planted("the-last-claim-wins") {
             claim.listed.clear();
+        }
+        if listed.iter().any(|backend| backends.binary_search(backend).is_ok()) {
+            claim.backends.extend(backends);
         }
         claim.listed.extend(listed);
         claim.tunnels.extend(tunnels);

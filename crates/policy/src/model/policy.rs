@@ -76,8 +76,7 @@ pub enum Peer {
     Block(Block),
     /// Addresses of nodes.
     Nodes(Selector),
-    /// Not understood: matches nothing under Accept and Pass, everything under Deny (C26; a Pass of which a peer
-    /// is not understood is lowered to Deny by the conversion).
+    /// Not understood: matches nothing under Accept; a Deny or a Pass with it denies everything (C26).
     Unknown,
 }
 

@@ -84,6 +84,8 @@ fn is_taken_over(endpoint: &WantedEndpoint, live: Option<&EndpointRecord>) -> bo
 
 fn midflow_until(endpoint: &WantedEndpoint, live: Option<&EndpointRecord>, now: u32) -> u32 {
     match live {
+        _ if crate::planted("a-plan-takes-nobody-over") => 0,
+        _ if crate::planted("every-plan-takes-over-again") => now.wrapping_add(TAKE_OVER_TICKS).max(1),
         // 0 means never.
         _ if is_taken_over(endpoint, live) => now.wrapping_add(TAKE_OVER_TICKS).max(1),
         Some(live) if is_identified(live) => live.midflow_until,

@@ -278,6 +278,13 @@ fn without_an_interface_the_address_tells() {
     node.apply(Change::Pod(starting("web-1", "u2")));
     node.apply(by_address("web-1", "u2"));
     assert_eq!((node.at(7).pod, node.at(7).isolated), (None, [true, true]));
+    let problems = node.compiled().problems;
+    let of_place = problems.iter().filter(|problem| problem.message.contains("interface veth7"));
+    let named: Vec<_> =
+        of_place.map(|p| (p.object.name.as_str(), p.message.contains("Pod shop/web-1"))).collect();
+    assert_eq!(named, [("web-0", true)], "{problems:?}");
+    node.apply(Change::Gone(starting("web-1", "").key()));
+    assert_eq!((node.at(7).uid.as_str(), node.compiled().problems), ("u1", Vec::new()));
 }
 
 #[test]

@@ -8,4 +8,6 @@ mod left_out;
 mod overlay;
 mod own_node;
 mod refusals;
+mod taken_over;
+mod unplaced;
 mod world;

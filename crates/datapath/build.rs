@@ -11,7 +11,8 @@ use std::{env, fs};
 const OBJECT: &str = "cellwall";
 /// What `cellwall-bench` measures against. Not part of this crate: its path is told to those who depend on it.
 const FLOORS: &str = "floors";
-const HOW: &str = "run scripts/bpf-tools.sh once (about a minute), or set BPF_OBJECT_DIR";
+const HOW: &str =
+    "run `make setup` once (of it, scripts/bpf-tools.sh makes these tools), or set BPF_OBJECT_DIR";
 
 struct Tools {
     rustc: PathBuf,

@@ -10,7 +10,8 @@
 //!
 //! A seed means the same cluster on every machine as long as these files do not change: a change of the generator
 //! changes what all seeds mean. So a cluster that failed is kept twice: its seed in `seeds.txt` ([`failed_seeds`]), and
-//! what `describe` prints of the least of it in `corpus/` ([`corpus`]), beside the traps that were laid by hand.
+//! what `describe` prints of the least of it in `corpus/` ([`corpus`]), beside the traps that were laid by hand. A history
+//! that failed has its seed in `histories.txt` ([`failed_histories`]).
 
 mod corpus;
 mod describe;
@@ -29,7 +30,7 @@ use cellwall_oracle::Objects;
 
 use self::universe::Universe;
 pub use self::{
-    corpus::{Trap, corpus, failed_seeds},
+    corpus::{Trap, corpus, failed_histories, failed_seeds},
     describe::{changes, describe, read_objects},
     flows::{at_least, flows},
     line::{read_flow, write_flow},

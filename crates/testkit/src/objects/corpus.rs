@@ -78,10 +78,20 @@ fn read<T>(file: &Path, parse: impl Fn(&str) -> Result<T, String>) -> T {
     text.and_then(|text| parse(&text)).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// The seeds of `seeds.txt`.
+/// The seeds of `seeds.txt`: clusters.
 #[must_use]
 pub fn failed_seeds() -> Vec<u64> {
-    let lines = include_str!("../../seeds.txt").lines();
+    seeds(include_str!("../../seeds.txt"))
+}
+
+/// The seeds of `histories.txt`: clusters, and what becomes of them.
+#[must_use]
+pub fn failed_histories() -> Vec<u64> {
+    seeds(include_str!("../../histories.txt"))
+}
+
+fn seeds(text: &str) -> Vec<u64> {
+    let lines = text.lines();
     let seeds = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
     seeds.filter(|seed| !seed.is_empty()).map(|seed| seed.parse().expect("a seed a line")).collect()
 }

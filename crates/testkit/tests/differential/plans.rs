@@ -16,7 +16,9 @@ use cellwall_testkit::connections::Connections;
 use cellwall_testkit::fake::{FakeKernel, Reader};
 use cellwall_testkit::frame::{Frame, segment};
 use cellwall_testkit::memory::{Lookup, Memory, after};
-use cellwall_testkit::objects::{Rng, changes as said, flows, generate, mutate, service_flows};
+use cellwall_testkit::objects::{
+    Rng, changes as said, failed_histories, flows, generate, mutate, service_flows,
+};
 use cellwall_verdict::header::ACK;
 use cellwall_verdict::{Tables, Verdict, process};
 
@@ -267,7 +269,7 @@ fn compiled_of(objects: &Objects) -> Wanted {
 
 #[test]
 fn readers_see_the_old_state_or_the_new_one() {
-    for_each_seed(400, &[], |seed| match history(seed) {
+    for_each_seed(400, &failed_histories(), |seed| match history(seed) {
         Ok(0) => Outcome::Empty,
         Ok(_) => Outcome::Judged,
         Err(wrong) => Outcome::Wrong(format!("seed {seed}: {wrong}")),

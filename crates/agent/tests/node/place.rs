@@ -110,7 +110,8 @@ impl Place {
         Some(self.start(&["setpriv", "--bounding-set", &format!("-{capability}")], &[]))
     }
 
-    fn start(&self, under: &[&str], more: &[&str]) -> Agent {
+    /// An agent that another program starts.
+    pub(crate) fn start(&self, under: &[&str], more: &[&str]) -> Agent {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)

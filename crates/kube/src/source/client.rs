@@ -10,6 +10,9 @@ use thiserror::Error;
 /// How long a connection may take to come up; a watch that waits for it says nothing meanwhile.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where a kubelet puts token and certificate of a pod's service account.
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
 /// Why there is no client; no request has been made yet.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -25,7 +28,7 @@ pub enum ClientError {
     #[error("cannot find a kubeconfig ($KUBECONFIG, ~/.kube/config) and this is not a pod of a cluster: {0}")]
     NoKubeconfig(KubeconfigError),
     /// This is a pod, but its service account is not usable.
-    #[error("cannot use this pod's service account; is automountServiceAccountToken on? {0}")]
+    #[error("cannot use this pod's service account, {ACCOUNT}; is automountServiceAccountToken on? {0}")]
     InCluster(InClusterError),
     /// The settings make no client.
     #[error("cannot make a client of these settings: {0}")]

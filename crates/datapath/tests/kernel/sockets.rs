@@ -94,6 +94,34 @@ fn tcp() {
     });
 }
 
+/// S63: what stays within the pod passes no hook.
+#[test]
+fn a_pod_that_is_denied_everything_reaches_itself() {
+    place("itself", |place| {
+        let mut scene = scene(place);
+        scene.world.policy("out", "server", Direction::Egress, Vec::new());
+        scene.world.converge();
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), std::net::Ipv6Addr::LOCALHOST.into()];
+        let drops = scene.world.drops();
+        for address in scene.server.addresses().into_iter().chain(loopback) {
+            let listener = scene.server.namespace.run(|| TcpListener::bind((address, PORT)).expect("a port"));
+            connect(&scene.server, listener.local_addr().expect("bound"), SOON).expect("its own");
+        }
+        assert_eq!(scene.world.drops(), drops);
+        // From elsewhere the same port is closed, and elsewhere is closed to it.
+        for address in scene.server.addresses() {
+            let listener = scene.server.namespace.run(|| TcpListener::bind((address, PORT)).expect("a port"));
+            let open = listener.local_addr().expect("bound");
+            let refused = scene.dropped(Reason::DefaultDeny, || connect(&scene.stranger, open, SHORT));
+            assert_eq!(refused.expect_err("denied").kind(), ErrorKind::TimedOut);
+        }
+        for address in scene.stranger.addresses() {
+            connect(&scene.server, (address, PORT).into(), SHORT).expect_err("denied");
+        }
+        assert!(scene.world.count(Reason::DefaultDeny, Direction::Egress) > 0);
+    });
+}
+
 pub(crate) fn bind(pod: &Pod, address: IpAddr, port: u16) -> UdpSocket {
     let socket = pod.namespace.run(|| UdpSocket::bind((address, port)).expect("a port"));
     socket.set_read_timeout(Some(SOON)).expect("a socket");

@@ -88,11 +88,19 @@ metadata: {name: twin, namespace: shop, uid: 77aa, labels: {app: twin}}
 spec: {nodeName: n1}
 status: {phase: Running, podIP: 10.9.0.2, podIPs: [{ip: 10.9.0.2}]}
 ";
-    place.write("twin.yaml", other);
     let agent = place.agent(&[]);
-    let named = |s: &NodeStatus| s.problems.iter().any(|problem| problem.message.contains("10.9.0.2"));
-    let status = place.status("named", |s| s.ready && named(s)).await;
+    let ready = place.status("ready with one pod", |s| s.ready && s.endpoint_count == 1).await;
+    assert!(place.sends(), "{}", place.log());
+    place.write("twin.yaml", other);
+    let says = |s: &NodeStatus, what| s.problems.iter().any(|problem| problem.message.contains(what));
+    let named = |s: &NodeStatus| says(s, "10.9.0.2") && says(s, "interface veth0");
+    let status = place.status("named", |s| s.ready && s.revision > ready.revision && named(s)).await;
     assert_eq!(status.unplaced_pods.len(), 2, "{status:?}");
+    assert!(!place.sends(), "nobody knows who it is");
+    // What the message says to do.
+    fs::remove_file(place.manifests().join("twin.yaml")).expect("it is ours");
+    place.status("one again", |s| s.ready && s.unplaced_pods.is_empty() && !named(s)).await;
+    assert!(place.sends(), "{}", place.log());
     agent.stop();
 }
 

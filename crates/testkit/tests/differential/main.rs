@@ -3,6 +3,7 @@
 //! `CELLWALL_SETS` says how many clusters, `CELLWALL_SEED` the first seed. What a message prints as a seed can be
 //! asked for again with both.
 
+mod beside;
 mod checked;
 mod cluster;
 mod fuzz;

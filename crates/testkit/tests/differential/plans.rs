@@ -22,6 +22,7 @@ use cellwall_testkit::objects::{
 use cellwall_verdict::header::ACK;
 use cellwall_verdict::{Tables, Verdict, process};
 
+use crate::beside;
 use crate::cluster::{ROOM, SECRET, changes, cluster, links};
 use crate::judged::{interfaces, no_packet};
 use crate::report::{Outcome, for_each_seed};
@@ -207,12 +208,16 @@ fn history(seed: u64) -> Result<usize, String> {
     let mut touched = Touched::default();
     let mut before = Objects::default();
     let mut count = 0;
+    beside::settings(&mut known, &mut rng);
     for step in 0..STEPS {
-        let compiled = compiler.compile(&known, &touched);
-        let fresh = Compiler::new(SECRET).compile(&known, &Touched::default());
+        let beside = beside::changes(&known, &mut rng);
+        beside.iter().cloned().for_each(|change| known.apply(change, &mut touched));
+        let left_out = beside::left_out(&known, &mut rng);
+        let compiled = compiler.compile_without(&known, &touched, &left_out);
+        let fresh = Compiler::new(SECRET).compile_without(&known, &Touched::default(), &left_out);
         if compiled != fresh {
             return Err(format!(
-                "step {step}: compiling what was touched differs: {:?}",
+                "step {step}: compiling what was touched differs: {:?} and {beside:?} without {left_out:?}",
                 said(&before, &objects)
             ));
         }
@@ -221,8 +226,9 @@ fn history(seed: u64) -> Result<usize, String> {
         count += asked.len();
         let end = after(&observed, &ops);
         let cut = rng.between(0, ops.len());
-        let in_words =
-            |wrong| format!("step {step}: {wrong}\nafter {:?}\nby {ops:#?}", said(&before, &objects));
+        let in_words = |wrong| {
+            format!("step {step}: {wrong}\nafter {:?} and {beside:?}\nby {ops:#?}", said(&before, &objects))
+        };
         check(&[&observed, &end], &FakeKernel::run(&observed, &ops), &asked, &mut rng).map_err(in_words)?;
 
         // A plan that ended half-way is finished by the next, or overtaken by another.
@@ -248,10 +254,7 @@ fn history(seed: u64) -> Result<usize, String> {
         for change in told(&known, &objects) {
             known.apply(change, &mut touched);
         }
-        // Settings do not change while an agent runs, and who left is a matter of history.
-        let (departed, left, pod_cidrs) =
-            (known.departed.clone(), known.left.clone(), known.pod_cidrs.clone());
-        let afresh = Cluster { departed, left, pod_cidrs, ..cluster(&objects) };
+        let afresh = afresh(&known, &objects);
         if known != afresh {
             let (known, afresh) = (format!("{known:#?}"), format!("{afresh:#?}"));
             let first = known.lines().zip(afresh.lines()).find(|(one, other)| one != other);
@@ -260,6 +263,13 @@ fn history(seed: u64) -> Result<usize, String> {
         }
     }
     Ok(count)
+}
+
+/// What would be known of these objects alone. Settings do not change while an agent runs, and who left and whom the plugin told
+/// of is a matter of history.
+fn afresh(known: &Cluster, objects: &Objects) -> Cluster {
+    let Cluster { departed, left, announced, pod_cidrs, egress_to_own_node, audit_all, .. } = known.clone();
+    Cluster { departed, left, announced, pod_cidrs, egress_to_own_node, audit_all, ..cluster(objects) }
 }
 
 /// What is wanted for objects that nobody knew before.

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::net::IpAddr;
 
-use cellwall_abi::{Be16, Mac};
+use cellwall_abi::{Be16, Mac, planted};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_verdict::{Packet, Step};
 use etherparse::{EtherType, IpNumber, PacketBuilder, PacketBuilderStep};
@@ -95,7 +95,10 @@ impl Packet for Frame {
     }
 
     fn read<T: FromBytes>(&self, offset: u32) -> Option<T> {
-        T::read_from_prefix(self.bytes().get(offset as usize..)?).ok().map(|(value, _)| value)
+        let bytes = self.bytes();
+        let end =
+            if planted("only-what-is-linear-is-read") { self.linear.min(bytes.len()) } else { bytes.len() };
+        T::read_from_prefix(bytes.get(offset as usize..end)?).ok().map(|(value, _)| value)
     }
 
     fn direct<T: FromBytes + KnownLayout + Immutable, const OFFSET: usize>(&self) -> Option<&T> {

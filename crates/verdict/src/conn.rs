@@ -106,6 +106,7 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
 
 #[inline(always)]
 fn count(conn: &mut Conn, direction: Direction, length: u32) {
+    let direction = if planted("both-sides-count-as-one") { Direction::Ingress } else { direction };
     conn.packets[direction as usize] = conn.packets[direction as usize].wrapping_add(1);
     conn.bytes[direction as usize] += u64::from(length);
 }
@@ -226,6 +227,9 @@ fn find<'a, F: Parse, P: Packet, T: Tables<F>>(
         found = tables.flow(key);
     }
     let conn = found?;
+    if planted("nobody-is-answered") && !is_from_opener(conn, case.hook.direction()) {
+        return None;
+    }
     if is_over(conn, headers.protocol, is_pending, now) {
         remove(tables, key, is_pending);
         return None;
@@ -307,7 +311,8 @@ fn promote<F: Family, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, conn: &
         conn.state |= CONN_ESTABLISHED;
         set_stamped(case, conn, true);
         if case.headers.protocol == TCP && conn.flags & CONN_MIDFLOW == 0 {
-            conn.handshake_us = tables.now_us().wrapping_sub(conn.handshake_us);
+            let began = if planted("handshakes-begin-at-boot") { 0 } else { conn.handshake_us };
+            conn.handshake_us = tables.now_us().wrapping_sub(began);
         }
     }
     // From row to row: a copy would stand on the stack.

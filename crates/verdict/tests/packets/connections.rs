@@ -1,6 +1,6 @@
 //! Who opened it, who may answer, when it ends.
 
-use cellwall_abi::{Bucket, Reason};
+use cellwall_abi::{Bucket, Conn, Reason};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::{Frame, opening_from};
 use cellwall_verdict::header::{ACK, FIN, RST, SYN};
@@ -305,5 +305,90 @@ fn the_pod_itself_through_its_own_interface_passes() {
         let mut frame = Frame::opening(&flow, POD);
         frame.ingress_ifindex = POD;
         assert_eq!(world.judge(&frame, Direction::Ingress).reason, Reason::OwnPod);
+    }
+}
+
+/// The only connection that there is.
+fn only(world: &World) -> Conn {
+    let memory = &world.memory;
+    let four = memory.four.flows().into_iter().chain(memory.four.pendings()).map(|(_, conn)| conn);
+    let six = memory.six.flows().into_iter().chain(memory.six.pendings()).map(|(_, conn)| conn);
+    let all: Vec<Conn> = four.chain(six).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all[0]
+}
+
+/// Packets and bytes of the opener and of the other side, and the microseconds of the handshake.
+fn numbers(world: &World, direction: Direction) -> ([u32; 2], [u64; 2], u32) {
+    let conn = only(world);
+    let sides = [direction as usize, other(direction) as usize];
+    (sides.map(|side| conn.packets[side]), sides.map(|side| conn.bytes[side]), conn.handshake_us)
+}
+
+#[test]
+fn packets_and_bytes_are_counted_and_a_handshake_is_timed() {
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            // The 32 bits of the microseconds are over in the middle of the handshake.
+            world.memory.tick = 4294;
+            let flow = world.allowed(direction);
+            let length: u64 = if world.is_v4() { 14 + 20 + 20 } else { 14 + 40 + 20 };
+            world.open(&flow);
+            assert_eq!(numbers(&world, direction), ([1, 0], [length, 0], 4_294_000_000), "when it began");
+            world.open(&flow);
+            world.memory.tick += 2;
+            world.answer(&flow);
+            assert_eq!(numbers(&world, direction), ([2, 1], [2 * length, length], 4_294_000_000));
+            world.memory.tick += 1;
+            world.segment(&flow, true, ACK);
+            assert_eq!(numbers(&world, direction), ([3, 1], [3 * length, length], 3_000_000), "and took");
+            assert_eq!((only(&world).created, only(&world).seen), (4294, 4297));
+            // Whole frames, whatever of them is the packet; and what is denied is nobody's.
+            world.memory.tick += 1;
+            let mut padded = cellwall_testkit::frame::segment(&flow, false, ACK);
+            padded.extend([0; 100]);
+            for _ in 0..3 {
+                assert_eq!(world.packet(&padded, other(direction)).reason, Reason::Established);
+            }
+            assert_eq!(world.segment(&flow, false, SYN).reason, Reason::DefaultDeny);
+            let answered = 4 * length + 300;
+            assert_eq!(numbers(&world, direction), ([3, 4], [3 * length, answered], 3_000_000));
+            // Packets that end it are the last that count, and another on its tuple counts from one.
+            world.segment(&flow, true, RST);
+            assert_eq!(numbers(&world, direction), ([4, 4], [4 * length, answered], 3_000_000));
+            world.memory.tick += 20;
+            assert!(world.segment(&flow, false, ACK).reason.is_drop());
+            world.memory.tick = 4400;
+            let began = 4_400_000_000_u64 - (1 << 32);
+            world.open(&flow);
+            let began = u32::try_from(began).expect("the lower half");
+            assert_eq!(numbers(&world, direction), ([1, 0], [length, 0], began));
+        }
+    }
+}
+
+#[test]
+fn what_has_no_handshake_is_counted_and_not_timed() {
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let dns = world.friend(direction, Protocol::UDP, 53);
+            let length: u64 = if world.is_v4() { 14 + 20 + 16 } else { 14 + 40 + 16 };
+            for n in 1..5 {
+                world.open(&dns);
+                world.answer(&dns);
+                world.memory.tick += 1;
+                assert_eq!(numbers(&world, direction), ([n; 2], [u64::from(n) * length; 2], 0));
+            }
+            // A segment of a connection that nobody saw begin; it leaves an entry where both directions are allowed.
+            world.memory.forget();
+            world.allow_all();
+            let flow = world.allowed(direction);
+            for n in 1..4 {
+                assert!(world.segment(&flow, true, ACK).passes());
+                assert!(world.segment(&flow, false, ACK).passes());
+                let (packets, _, handshake) = numbers(&world, direction);
+                assert_eq!((packets, handshake), ([n; 2], 0));
+            }
+        }
     }
 }

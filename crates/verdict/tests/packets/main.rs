@@ -10,6 +10,7 @@ mod fragments;
 mod groups;
 mod headers;
 mod identity;
+mod linear;
 mod neighbours;
 mod older;
 mod revisions;

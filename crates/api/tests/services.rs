@@ -217,6 +217,15 @@ async fn reflection_names_the_services_and_shows_the_contract() {
         panic!("a file was asked for");
     };
     assert!(!files.file_descriptor_proto.is_empty());
+    // What the contract imports can be had, too, or a client that has no files cannot read it.
+    let imported = "google/protobuf/timestamp.proto";
+    let Some(MessageResponse::FileDescriptorResponse(files)) =
+        ask(MessageRequest::FileByFilename(imported.to_owned())).await.message_response
+    else {
+        panic!("{imported} is not there");
+    };
+    let is_it = |file: &Vec<u8>| file.windows(imported.len()).any(|part| part == imported.as_bytes());
+    assert!(files.file_descriptor_proto.iter().any(is_it), "a file of this name");
 }
 
 #[tokio::test]

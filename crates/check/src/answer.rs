@@ -31,7 +31,7 @@ pub struct Answer {
     pub egress: Side,
     /// The side of the destination.
     pub ingress: Side,
-    /// Where a Service may lead, each with its own verdict.
+    /// Where a Service may lead, or who may speak for it as the source, each with its own verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backends: Option<Vec<Backend>>,
 }
@@ -42,15 +42,16 @@ pub struct Backend {
     /// Who it is.
     #[serde(flatten)]
     pub end: BackendEnd,
-    /// Port there.
-    pub port: u16,
+    /// Port there; none for a source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// What is said about it.
     #[serde(flatten)]
     pub answer: Answer,
 }
 
 /// Who a backend is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendEnd {
     /// `namespace/name`.
@@ -81,7 +82,7 @@ impl Answer {
         Self { verdict, egress, ingress, backends: None }
     }
 
-    /// What the backends of a Service have in common. One that leads nowhere lets nothing arrive.
+    /// What the backends of a Service have in common. From or to one that has none nothing arrives.
     #[must_use]
     pub fn of_service(service: &str, backends: Vec<Backend>) -> Self {
         let nowhere = || Side { verdict: Outcome::Deny, ..Side::open(&format!("{service} has no backends")) };
@@ -113,7 +114,7 @@ pub enum Outcome {
     Allow,
     /// It does not.
     Deny,
-    /// To some backends of a Service it passes.
+    /// To some backends of a Service it passes, or from some.
     Partial,
 }
 
@@ -181,6 +182,7 @@ impl Side {
         audit: bool,
     ) -> Self {
         let outcome = if verdict.reason.is_drop() { Outcome::Deny } else { Outcome::Allow };
+        let before = u32::from(cellwall_policy::planted("the-rule-before-is-named"));
         let reason = match (verdict.reason, rule) {
             (Reason::Allowed, Some(rule)) => format!("allowed by {}", described(rule)),
             (Reason::Denied, Some(rule)) => format!("denied by {}", described(rule)),
@@ -196,7 +198,7 @@ impl Side {
             reason,
             isolated_by,
             policy: rule.map(|rule| name(&rule.policy)),
-            rule: rule.map(|rule| rule.index),
+            rule: rule.map(|rule| rule.index.saturating_sub(before)),
             audit,
         }
     }

@@ -5,16 +5,27 @@ use core::net::IpAddr;
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 
 use crate::answer::{self, Answer, Backend, BackendEnd, Side};
-use crate::ends::{Destination, Directory, Place, Who};
+use crate::ends::{Destination, Directory, Place, Source, Who};
 use crate::flows::{Question, Transport};
 use crate::views::Probe;
+
+/// The most ways from pods of a Service to backends of another that one flow may have.
+const WAYS_MAX: usize = 10_000;
 
 /// A flow before it is judged.
 pub(crate) enum Asked {
     /// Egress and ingress side.
     Flow([Half; 2]),
-    /// The name of a Service, and both sides of each of its backends.
-    Service(String, Vec<(BackendEnd, u16, [Half; 2])>),
+    /// The name of a Service, and the way to or from each of its backends.
+    Service(String, Vec<Way>),
+}
+
+/// The part of a flow that is a backend's.
+pub(crate) struct Way {
+    end: BackendEnd,
+    /// Port there; none of a source.
+    port: Option<u16>,
+    asked: Asked,
 }
 
 /// One side of a flow before it is judged.
@@ -30,9 +41,10 @@ impl Asked {
     pub(crate) fn answer(self, judged: &[Result<Side, String>]) -> Result<Answer, String> {
         match self {
             Self::Flow(halves) => both(halves, judged),
-            Self::Service(name, backends) => {
-                let backend = |(end, port, halves)| Ok(Backend { end, port, answer: both(halves, judged)? });
-                let backends: Result<_, String> = backends.into_iter().map(backend).collect();
+            Self::Service(name, ways) => {
+                let backend =
+                    |Way { end, port, asked }| Ok(Backend { end, port, answer: asked.answer(judged)? });
+                let backends: Result<_, String> = ways.into_iter().map(backend).collect();
                 Ok(Answer::of_service(&name, backends?))
             }
         }
@@ -53,33 +65,69 @@ pub(crate) fn ask(
     flow: &Question,
     probes: &mut Vec<Probe>,
 ) -> Result<Asked, String> {
-    let of_family = |ipv4| {
-        let unknown = || format!("protocol: `{}` is none of TCP, UDP, SCTP and ICMP", flow.protocol);
-        flow.protocol.protocol(ipv4).ok_or_else(unknown)
-    };
     // Of what has ports the number does not depend on the family.
-    let transport = of_family(true)?;
+    let transport = of_family(flow, true)?;
     let port = port(flow)?;
     let src = directory.source(&flow.src).map_err(|why| format!("src: {why}"))?;
-    let of_dst = |why| format!("dst: {why}");
-    match directory.destination(&flow.dst, transport, port).map_err(of_dst)? {
-        Destination::Place(dst) => {
-            let ends = addresses_of(&src, &dst).ok_or_else(|| {
-                format!("{} and {} have no addresses of the same family", flow.src, flow.dst)
-            })?;
-            let protocol = of_family(ends.0.is_ipv4())?;
-            Ok(Asked::Flow(halves([&src, &dst], ends, protocol, port, probes)))
-        }
-        Destination::Service(service) => {
-            let backends = directory.backends(&service, transport, port, &src).map_err(of_dst)?;
-            let asked = backends.iter().filter_map(|backend| {
-                let ends = addresses_of(&src, &backend.place)?;
-                let halves = halves([&src, &backend.place], ends, transport, backend.port, probes);
-                Some((end_of(&backend.place, ends.1), backend.port, halves))
-            });
-            Ok(Asked::Service(service.to_string(), asked.collect()))
+    let dst = directory.destination(&flow.dst, transport, port).map_err(of_dst)?;
+    match src {
+        Source::Place(src) => from(directory, flow, (&src, &dst), port, probes),
+        Source::Service(service, pods) => {
+            let (mut ways, mut count) = (Vec::new(), 0);
+            for (end, src) in pods {
+                let asked = from(directory, flow, (&src, &dst), port, probes)?;
+                count += if let Asked::Service(_, ways) = &asked { ways.len() } else { 1 };
+                if count > WAYS_MAX {
+                    return Err(format!(
+                        "from {} to {} there are more than {WAYS_MAX} ways: name one of the pods",
+                        flow.src, flow.dst
+                    ));
+                }
+                ways.push(Way { end, port: None, asked });
+            }
+            Ok(Asked::Service(service.to_string(), ways))
         }
     }
+}
+
+/// The flow from one source.
+fn from(
+    directory: &Directory<'_>,
+    flow: &Question,
+    (src, dst): (&Place, &Destination),
+    port: u16,
+    probes: &mut Vec<Probe>,
+) -> Result<Asked, String> {
+    match dst {
+        Destination::Place(dst) => {
+            let ends = addresses_of(src, dst).ok_or_else(|| {
+                format!("{} and {} have no addresses of the same family", flow.src, flow.dst)
+            })?;
+            let protocol = of_family(flow, ends.0.is_ipv4())?;
+            Ok(Asked::Flow(halves([src, dst], ends, protocol, port, probes)))
+        }
+        Destination::Service(service) => {
+            let transport = of_family(flow, true)?;
+            let backends = directory.backends(service, transport, port, src).map_err(of_dst)?;
+            let ways = backends.iter().filter_map(|backend| {
+                let ends = addresses_of(src, &backend.place)?;
+                let halves = halves([src, &backend.place], ends, transport, backend.port, probes);
+                let end = end_of(&backend.place, ends.1);
+                Some(Way { end, port: Some(backend.port), asked: Asked::Flow(halves) })
+            });
+            Ok(Asked::Service(service.to_string(), ways.collect()))
+        }
+    }
+}
+
+fn of_family(flow: &Question, ipv4: bool) -> Result<Protocol, String> {
+    let unknown = || format!("protocol: `{}` is none of TCP, UDP, SCTP and ICMP", flow.protocol);
+    flow.protocol.protocol(ipv4).ok_or_else(unknown)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an error is handed on")]
+fn of_dst(why: String) -> String {
+    format!("dst: {why}")
 }
 
 /// Egress and ingress side of a flow between two addresses.
@@ -110,7 +158,8 @@ fn halves(
     [half(src, egress), half(dst, ingress)]
 }
 
-fn end_of(place: &Place, address: IpAddr) -> BackendEnd {
+/// How an answer names whoever has an address.
+pub(crate) fn end_of(place: &Place, address: IpAddr) -> BackendEnd {
     match &place.who {
         Who::Pod(pod) | Who::HostNetwork(pod) => BackendEnd::Pod(answer::name(pod)),
         Who::Node | Who::Outside => BackendEnd::Ip(address),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cellwall_policy::flow::Protocol;
 use cellwall_policy::model::{Cluster, Kind, ObjectKey, Phase, Pod, Service, ServiceSelector};
 
+use crate::answer::BackendEnd;
 use crate::flows::End;
 
 /// An end of a flow that is there.
@@ -29,6 +30,14 @@ pub(crate) enum Who {
     Node,
     /// Nobody that is known.
     Outside,
+}
+
+/// Where a flow comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Place(Place),
+    /// From one of the pods behind it.
+    Service(ObjectKey, Vec<(BackendEnd, Place)>),
 }
 
 /// Where a flow leads.
@@ -76,11 +85,15 @@ impl<'a> Directory<'a> {
     }
 
     /// Finds the source; the error says why it cannot be.
-    pub(crate) fn source(&self, end: &End) -> Result<Place, String> {
+    pub(crate) fn source(&self, end: &End) -> Result<Source, String> {
         match end {
-            End::Pod(name) => self.pod(&named(Kind::Pod, name)?),
-            End::Service(_) => Err("a Service opens no connections: name one of its pods".to_owned()),
-            End::Ip(text) => self.at(address(text)?),
+            End::Pod(name) => self.pod(&named(Kind::Pod, name)?).map(Source::Place),
+            End::Service(name) => {
+                let key = named(Kind::Service, name)?;
+                let pods = self.pods_behind(&key)?;
+                Ok(Source::Service(key, pods))
+            }
+            End::Ip(text) => self.at(address(text)?).map(Source::Place),
             End::Unclear(fields) => Err(unclear(fields)),
         }
     }

@@ -4,14 +4,16 @@
 //! backend is chosen is the proxy's business, so all of them are looked at.
 
 use core::net::IpAddr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cellwall_policy::flow::Protocol;
 use cellwall_policy::model::{
     EndpointSlice, ObjectKey, Phase, Pod, Service, ServiceSelector, ServiceTarget, TargetPort,
 };
 
-use crate::ends::{Directory, Place};
+use crate::answer::{BackendEnd, name};
+use crate::asked::end_of;
+use crate::ends::{Directory, Place, Who};
 
 /// A backend of a Service.
 #[derive(Clone, Debug)]
@@ -53,11 +55,7 @@ impl Directory<'_> {
         port: u16,
         src: &Place,
     ) -> Result<Vec<Backend>, String> {
-        let service = self.cluster.services.get(key).ok_or_else(|| format!("there is no {key}"))?;
-        let selector = self.selectors.get(key).copied();
-        if let Some(name) = selector.and_then(|selector| selector.external_name.as_ref()) {
-            return Err(format!("{key} is a name for {name}: ask about the address of that"));
-        }
+        let (service, selector) = self.service(key)?;
         let headless = selector.is_some_and(|selector| selector.headless);
         let meant = service.ports.iter().filter(|p| p.number == port && p.protocol == protocol);
         let names: BTreeSet<&str> = meant.map(|p| p.name.as_str()).collect();
@@ -65,7 +63,7 @@ impl Directory<'_> {
             return Err(format!("{key} has no port {protocol}/{port}; {}", ports(service)));
         }
         let port = Port { names, protocol, itself: headless.then_some(port) };
-        let mut slices = self.cluster.slices.values().filter(|slice| is_of(slice, service)).peekable();
+        let mut slices = self.slices(service).peekable();
         let all = match selector {
             _ if slices.peek().is_some() => of_slices(slices, &port),
             Some(selector) => self.of_selector(selector, &port)?,
@@ -77,6 +75,62 @@ impl Directory<'_> {
         let ipv4 = is_ipv4(service, &all, src)
             .ok_or_else(|| format!("{key} leads to no address of a family that the source has"))?;
         all.into_iter().filter_map(|found| self.backend(found, ipv4)).collect()
+    }
+
+    /// The pods behind a Service, at whatever port, with their own names, in order; those that use their node's network
+    /// are there, too, in slices as that node. The error says why it cannot be asked about.
+    pub(crate) fn pods_behind(&self, key: &ObjectKey) -> Result<Vec<(BackendEnd, Place)>, String> {
+        let (service, selector) = self.service(key)?;
+        let mut slices = self.slices(service).peekable();
+        let mut pods: BTreeMap<BackendEnd, Place> = BTreeMap::new();
+        if slices.peek().is_some() {
+            let addresses: BTreeSet<IpAddr> = slices.flat_map(|slice| &slice.addresses).copied().collect();
+            for address in &addresses {
+                let place = self.at(*address)?;
+                let place = match &place.who {
+                    Who::Outside => continue,
+                    Who::Node => place,
+                    // All of its addresses: a pod with two families is in slices of both.
+                    Who::Pod(pod) | Who::HostNetwork(pod) => self.pod(pod)?,
+                };
+                pods.insert(end_of(&place, *address), place);
+            }
+            if pods.is_empty() && !addresses.is_empty() {
+                return Err(format!("no backend of {key} is a pod: name an address"));
+            }
+        } else if let Some(selector) = selector {
+            for pod in self.selected(selector) {
+                let place = self.pod(&pod.key())?;
+                pods.insert(BackendEnd::Pod(name(&pod.key())), place);
+            }
+        }
+        Ok(pods.into_iter().collect())
+    }
+
+    /// A Service, and what it selects.
+    fn service(&self, key: &ObjectKey) -> Result<(&Service, Option<&ServiceSelector>), String> {
+        let service = self.cluster.services.get(key).ok_or_else(|| format!("there is no {key}"))?;
+        let selector = self.selectors.get(key).copied();
+        match selector.and_then(|selector| selector.external_name.as_ref()) {
+            Some(name) => Err(format!("{key} is a name for {name}: ask about the address of that")),
+            None => Ok((service, selector)),
+        }
+    }
+
+    fn slices<'s>(&'s self, service: &'s Service) -> impl Iterator<Item = &'s EndpointSlice> {
+        self.cluster.slices.values().filter(|slice| is_of(slice, service))
+    }
+
+    /// The pods that a selector finds; none where it says nothing.
+    fn selected<'s>(&'s self, selector: &'s ServiceSelector) -> impl Iterator<Item = &'s Pod> {
+        let is_selected = move |pod: &&Pod| {
+            selector.pods.as_ref().is_some_and(|labels| {
+                pod.namespace == selector.service.namespace
+                    && pod.phase != Phase::Terminal
+                    && labels.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
+            })
+        };
+        self.cluster.pods.values().filter(is_selected)
     }
 
     /// The backend's place in a family, if it has one there.
@@ -93,12 +147,6 @@ impl Directory<'_> {
 
     /// What the controller of slices would make of the pods that are there.
     fn of_selector(&self, selector: &ServiceSelector, port: &Port<'_>) -> Result<Vec<Found>, String> {
-        let Some(labels) = &selector.pods else { return Ok(Vec::new()) };
-        let is_selected = |pod: &&Pod| {
-            pod.namespace == selector.service.namespace
-                && pod.phase != Phase::Terminal
-                && labels.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
-        };
         let targets = selector.targets.iter();
         let targets: Vec<&ServiceTarget> = targets.filter(|t| port.is(&t.name, t.protocol)).collect();
         let port_of = |pod: &Pod, target: &ServiceTarget| match &target.port {
@@ -106,7 +154,7 @@ impl Directory<'_> {
             TargetPort::Name(name) => pod.port(name, port.protocol),
         };
         let mut all = Vec::new();
-        for pod in self.cluster.pods.values().filter(is_selected) {
+        for pod in self.selected(selector) {
             let addresses = self.pod(&pod.key())?.addresses;
             let ports: BTreeSet<u16> = match port.itself {
                 Some(port) => [port].into(),

@@ -58,7 +58,13 @@ pub(crate) enum Command {
     },
     /// List the policies, with the pods of this node that each selects.
     #[command(visible_alias = "pol", alias = "policy")]
-    Policies(Scope),
+    Policies {
+        #[command(flatten)]
+        scope: Scope,
+        /// Only policies that select a pod of this node with these labels, written as for endpoints.
+        #[arg(short = 'l', long, value_name = "LABELS", value_parser = parse_selector)]
+        selector: Option<Selector>,
+    },
     /// Try policies without a cluster: which flows they allow, and which rule says so.
     ///
     /// Asks no agent, and needs no cluster, kernel or root: manifests are compiled to the tables of a node, and the code
@@ -126,5 +132,22 @@ mod tests {
         assert!(Args::try_parse_from(["cellwall", "endpoints", "-n", "a", "-A"]).is_err());
         assert!(Args::try_parse_from(["cellwall", "ep", "-l", "app in (a,b),!old"]).is_ok());
         assert!(Args::try_parse_from(["cellwall", "ep", "-l", "app on (a)"]).is_err());
+        assert!(Args::try_parse_from(["cellwall", "pol", "-n", "a", "-l", "app=web"]).is_ok());
+        assert!(Args::try_parse_from(["cellwall", "pol", "-l", "app on (a)"]).is_err());
+    }
+
+    #[test]
+    fn the_socket_is_shown_where_it_is_used() {
+        let help = |args: &[&str]| Args::try_parse_from(args).expect_err("help").to_string();
+        assert!(help(&["cellwall", "status", "--help"]).contains("--socket"));
+        let check = help(&["cellwall", "check", "--help"]);
+        assert!(!check.contains("--socket") && check.contains("--flows"), "{check}");
+        // Scripts that give it to every command go on.
+        let flows = ["check", "-f", "a", "--flows", "b"];
+        let before = [&["cellwall", "--socket", "/s"], &flows[..]].concat();
+        let behind = [&["cellwall"], &flows[..], &["--socket", "/s"]].concat();
+        for args in [before, behind] {
+            assert_eq!(Args::try_parse_from(args).expect("accepted").socket, PathBuf::from("/s"));
+        }
     }
 }

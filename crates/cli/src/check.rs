@@ -28,10 +28,10 @@ const FAILED: u8 = 3;
 
 /// What the command's help ends with.
 const HELP: &str = r#"Flows:
-  A JSON list. SRC and DST are {"pod": "NAMESPACE/NAME"} or {"ip": "ADDRESS"}, and DST may be
-  {"service": "NAMESPACE/NAME"}, at the Service's port; PROTOCOL is TCP, UDP, SCTP or ICMP, which
-  has no port. IPv4 is meant where both ends have it. A port of a node that leads to a Service or a
-  pod is an error that names it.
+  A JSON list. SRC and DST are {"pod": "NAMESPACE/NAME"}, {"ip": "ADDRESS"} or
+  {"service": "NAMESPACE/NAME"}: as DST each of its backends, at the Service's port, as SRC each
+  of its pods. PROTOCOL is TCP, UDP, SCTP or ICMP, which has no port. IPv4 is meant where both
+  ends have it. A port of a node that leads to a Service or a pod is an error that names it.
 
   [{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000},
    {"src": {"ip": "203.0.113.9"}, "dst": {"pod": "shop/web"}, "protocol": "TCP", "port": 8080}]
@@ -42,8 +42,9 @@ Answers (-o json), in the order of the flows:
    "ingress": {"verdict": "deny", "reason": "isolated by shop/api, no rule matched",
                "isolatedBy": ["shop/api"]}}
   A rule that decided is there as "policy" and "rule", its position from 0. A Service has
-  "backends", each with its own verdict, and is "partial" when they differ. A flow that cannot be
-  answered is {"error": "..."}.
+  "backends", each with its own verdict, and is "partial" when they differ. From a Service to
+  another, the backends of the first have those of the second. A flow that cannot be answered is
+  {"error": "..."}.
 
 Exit codes:
   0  every flow was answered, whatever the verdicts
@@ -75,6 +76,10 @@ pub(crate) struct Check {
     /// Exit with 3 when a flow has one of these verdicts.
     #[arg(long, value_name = "VERDICT", value_enum, value_delimiter = ',')]
     fail_on: Vec<FailOn>,
+    /// The agent's, which is not asked: taken so that one command line does for all, and not shown.
+    #[arg(id = "socket", long = "socket", global = true, hide = true, value_name = "PATH",
+          default_value = cellwall_api::DEFAULT_SOCKET)]
+    _socket: PathBuf,
 }
 
 /// A verdict.
@@ -84,7 +89,7 @@ enum FailOn {
     Allow,
     /// Does not arrive.
     Deny,
-    /// Arrives at some backends of a Service.
+    /// Arrives at some backends of a Service, or from some.
     Partial,
 }
 

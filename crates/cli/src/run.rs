@@ -59,8 +59,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             print(&render(&ListEndpointsResponse { endpoints }, format)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Policies(scope) => {
-            let policies = client.policies(namespace(&scope)).await?;
+        Command::Policies { scope, selector } => {
+            let mut policies = client.policies(namespace(&scope)).await?;
+            if let Some(selector) = selector {
+                let endpoints = client.endpoints("").await?;
+                let selected = endpoints.iter().filter(|endpoint| is_selected(&selector, endpoint));
+                let pods: Vec<_> = selected.filter_map(|endpoint| endpoint.pod.as_ref()).collect();
+                policies.retain(|policy| policy.selects.iter().any(|pod| pods.contains(&pod)));
+            }
             print(&render(&ListPoliciesResponse { policies }, format)?)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -142,6 +142,33 @@ fn both_sides_say_why() {
     assert_eq!((run.code, run.err.as_str()), (0, ""));
 }
 
+#[test]
+fn a_rule_of_egress_is_named_by_its_place_in_egress() {
+    let spec = "policyTypes: [Ingress, Egress], ingress: [{}], \
+                egress: [{ports: [{port: 9}]}, {to: [{podSelector: {}}]}, {ports: [{port: 80}]}]";
+    let asked = json!([flow("shop/web", "shop/api", "TCP/80"), flow("shop/web", "192.0.2.1", "TCP/80")]);
+    let by = |rule: u32| {
+        json!({
+            "verdict": "allow",
+            "egress": {
+                "verdict": "allow",
+                "reason": format!("allowed by NetworkPolicy shop/p: spec.egress[{rule}]"),
+                "isolatedBy": ["shop/p"],
+                "policy": "shop/p",
+                "rule": rule,
+            },
+        })
+    };
+    for (answer, mut expected, ingress) in [
+        // Two of its rules allow it: the first is named.
+        (0, by(1), "not isolated"),
+        (1, by(2), "not a pod"),
+    ] {
+        expected["ingress"] = json!({"verdict": "allow", "reason": ingress});
+        assert_eq!(check(&shop(spec), &asked).answers()[answer], expected);
+    }
+}
+
 /// The page that says how it works shows what happens.
 #[test]
 fn the_example_in_the_documentation_is_true() {

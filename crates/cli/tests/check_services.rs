@@ -1,4 +1,4 @@
-//! `cellwall check` with a Service as destination.
+//! `cellwall check` with a Service as destination, or as source.
 
 mod folder;
 
@@ -61,6 +61,12 @@ fn to_service(src: &str, dst: &str, port: &str) -> Value {
     flow
 }
 
+/// The same flow with a Service as its source.
+fn from_service(src: &str, mut flow: Value) -> Value {
+    flow["src"] = json!({"service": src});
+    flow
+}
+
 fn from_web(port: &str) -> Value {
     to_service("shop/web", "shop/api", port)
 }
@@ -77,9 +83,8 @@ fn answer(objects: &str, flow: &Value) -> Value {
 fn backends(answer: &Value) -> Vec<String> {
     let all = answer["backends"].as_array().unwrap_or_else(|| panic!("no backends: {answer}"));
     let end = |b: &Value| b["pod"].as_str().or(b["ip"].as_str()).expect("one of them").to_owned();
-    all.iter()
-        .map(|b| format!("{} {} {}", end(b), b["port"], b["verdict"].as_str().expect("a word")))
-        .collect()
+    let port = |b: &Value| b.get("port").map_or_else(String::new, |port| format!("{port} "));
+    all.iter().map(|b| format!("{} {}{}", end(b), port(b), b["verdict"].as_str().expect("a word"))).collect()
 }
 
 #[test]
@@ -248,8 +253,6 @@ fn what_cannot_be_asked_of_a_service_says_what_can() {
     );
     let elsewhere = service("elsewhere", "type: ExternalName, externalName: db.example.com");
     let objects = shop(&[&two, &service("none", "selector: {app: api}"), &elsewhere]);
-    let mut of_service = flow("shop/web", "shop/old", "TCP/80");
-    of_service["src"] = json!({"service": "shop/two"});
     let asked = json!([
         to_service("shop/web", "shop/unknown", "TCP/80"),
         to_service("shop/web", "two", "TCP/80"),
@@ -257,7 +260,9 @@ fn what_cannot_be_asked_of_a_service_says_what_can() {
         to_service("shop/web", "shop/none", "TCP/80"),
         to_service("shop/web", "shop/two", "ICMP"),
         to_service("shop/web", "shop/elsewhere", "TCP/5432"),
-        of_service,
+        from_service("shop/unknown", flow("shop/web", "shop/old", "TCP/80")),
+        from_service("shop/elsewhere", flow("shop/web", "shop/old", "TCP/80")),
+        from_service("shop/two", to_service("shop/web", "shop/two", "TCP/81")),
         to_service("shop/web", "shop/two", "UDP/53"),
     ]);
     let run = check(&objects, &asked);
@@ -272,11 +277,137 @@ fn what_cannot_be_asked_of_a_service_says_what_can() {
             "dst: Service shop/none has no port TCP/80; it has none",
             "dst: Services have no ICMP: name a pod",
             "dst: Service shop/elsewhere is a name for db.example.com: ask about the address of that",
-            "src: a Service opens no connections: name one of its pods",
+            "src: there is no Service shop/unknown",
+            "src: Service shop/elsewhere is a name for db.example.com: ask about the address of that",
+            "dst: Service shop/two has no port TCP/81; it has TCP/80, UDP/53",
             "answered",
         ]
     );
     assert_eq!((run.code, run.err.as_str()), (2, ""));
+}
+
+/// Who speaks for a Service is one of its pods.
+#[test]
+fn a_service_as_the_source_is_each_of_its_pods() {
+    let egress = |peers: &str| {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{namespace: shop, name: out}}, spec: \
+             {{podSelector: {{matchLabels: {{version: one}}}}, policyTypes: [Egress], egress: [{peers}]}}}}"
+        )
+    };
+    let to_web = |port| from_service("shop/api", flow("shop/web", "shop/web", port));
+    let cases = [
+        ("{to: [{podSelector: {matchLabels: {app: web}}}]}", "allow", "allow"),
+        // Its own ports have no part in it, and what one of its pods may not, the other may.
+        ("{ports: [{port: http}]}", "partial", "deny"),
+        ("", "partial", "deny"),
+    ];
+    for (peers, verdict, old) in cases {
+        for port in ["TCP/80", "ICMP"] {
+            let answer = answer(&shop(&[&selecting(), &egress(peers)]), &to_web(port));
+            assert_eq!(answer["verdict"], verdict, "{peers}: {answer}");
+            assert_eq!(backends(&answer), ["shop/new allow".to_owned(), format!("shop/old {old}")]);
+        }
+    }
+    let both = answer(&shop(&[&selecting(), &egress("")]), &to_web("TCP/80"));
+    let open = json!({"verdict": "allow", "reason": "not isolated"});
+    let isolated = json!({"verdict": "deny", "reason": "isolated by shop/out, no rule matched", "isolatedBy": ["shop/out"]});
+    let expected = json!({
+        "verdict": "partial",
+        "egress": {"verdict": "partial", "reason": "not the same for all backends"},
+        "ingress": open,
+        "backends": [
+            {"pod": "shop/new", "verdict": "allow", "egress": open, "ingress": open},
+            {"pod": "shop/old", "verdict": "deny", "egress": isolated, "ingress": open},
+        ],
+    });
+    assert_eq!(both, expected);
+}
+
+#[test]
+fn pods_of_slices_speak_for_their_service_and_addresses_of_nobody_do_not() {
+    let port = "{name: \"\", port: 8080}";
+    let all = [
+        slice("api-1", "10.0.0.1, 192.0.2.7", port),
+        slice("api-2", "\"fd00::1\"", port),
+        slice("api-3", "10.0.0.2", "{name: other, port: 1}"),
+    ];
+    let objects = shop(&[&selecting(), &all.join("\n---\n")]);
+    let to = |dst| from_service("shop/api", flow("shop/web", dst, "TCP/80"));
+    // Each pod once, and with all its addresses, whatever the slices' ports are.
+    for dst in ["shop/web", "192.0.2.1", "2001:db8::1"] {
+        assert_eq!(backends(&answer(&objects, &to(dst))), ["shop/new allow", "shop/old allow"], "{dst}");
+    }
+    let foreign = shop(&[&selecting(), &slice("api-1", "192.0.2.7", port)]);
+    assert_eq!(
+        answer(&foreign, &to("shop/web")),
+        json!({"error": "src: no backend of Service shop/api is a pod: name an address"})
+    );
+    let nobody = service("api", "selector: {app: nobody}, ports: [{port: 80}]");
+    let nowhere = json!({"verdict": "deny", "reason": "Service shop/api has no backends"});
+    assert_eq!(
+        answer(&shop(&[&nobody]), &to("shop/web")),
+        json!({"verdict": "deny", "egress": nowhere, "ingress": nowhere, "backends": []})
+    );
+}
+
+#[test]
+fn from_a_service_to_another_each_pod_has_the_backends_of_the_other() {
+    let front = service("front", "selector: {app: web}, ports: [{port: 80}]");
+    let objects = shop(&[
+        &selecting(),
+        &front,
+        &policy("{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}]}"),
+    ]);
+    let asked = from_service("shop/front", from_web("TCP/80"));
+    let found = answer(&objects, &asked);
+    assert_eq!(found["verdict"], "partial", "{found}");
+    assert_eq!(backends(&found), ["shop/web partial"]);
+    assert_eq!(backends(&found["backends"][0]), ["shop/new 9090 deny", "shop/old 8080 allow"]);
+    let itself = answer(&objects, &from_service("shop/api", from_web("TCP/80")));
+    // Nobody forbids a pod to reach itself (S64).
+    assert_eq!(backends(&itself), ["shop/new partial", "shop/old partial"]);
+    assert_eq!(backends(&itself["backends"][0]), ["shop/new 9090 allow", "shop/old 8080 deny"]);
+
+    let folder = manifests(&[("all.yaml", &objects)]);
+    let path = folder.path().to_str().expect("UTF-8");
+    let table = run(&["-f", path, "--flows", "-"], &json!([asked]).to_string()).out;
+    assert_eq!(
+        table,
+        "\
+SRC                 DST               PROTOCOL  VERDICT  EGRESS        INGRESS
+service/shop/front  service/shop/api  TCP/80    partial  not isolated  not the same for all backends
+  pod/shop/web                        TCP/80    partial  not isolated  not the same for all backends
+                      pod/shop/new    TCP/9090  deny     not isolated  isolated by shop/p, no rule matched
+                      pod/shop/old    TCP/8080  allow    not isolated  allowed by NetworkPolicy shop/p: spec.ingress[0]
+"
+    );
+}
+
+/// What one flow may ask is bounded.
+#[test]
+fn too_many_ways_between_services_are_an_error() {
+    let many = |count: usize| {
+        let pod = |n: usize| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{namespace: shop, name: m{n}, labels: {{app: many}}}}, \
+                 spec: {{containers: []}}, status: {{podIP: 10.1.{}.{}}}}}",
+                n / 200,
+                n % 200 + 1
+            )
+        };
+        let service = service("many", "selector: {app: many}, ports: [{port: 80}]");
+        (0..count).map(pod).chain([service]).collect::<Vec<_>>().join("\n---\n")
+    };
+    let asked = json!([from_service("shop/many", to_service("shop/web", "shop/many", "TCP/80"))]);
+    let few = check(&many(3), &asked).answers().remove(0);
+    assert_eq!(few["verdict"], "allow", "{few}");
+    assert_eq!(
+        check(&many(101), &asked).answers(),
+        [
+            json!({"error": "from service/shop/many to service/shop/many there are more than 10000 ways: name one of the pods"})
+        ]
+    );
 }
 
 #[test]

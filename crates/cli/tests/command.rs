@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cellwall_api::v1alpha1::{Endpoint, NodeStatus, ObjectReference};
+use cellwall_api::v1alpha1::{Endpoint, NodeStatus, ObjectReference, Policy};
 use cellwall_api::{Limits, Publisher, Snapshot, Socket, serve};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -37,6 +37,17 @@ fn snapshot(ready: bool) -> Snapshot {
         labels: [("team".to_owned(), namespace.to_owned())].into(),
         ..Endpoint::default()
     };
+    let policy = |namespace: &str| Policy {
+        policy: Some(ObjectReference {
+            kind: "NetworkPolicy".to_owned(),
+            name: format!("of-{namespace}"),
+            ..pod(namespace)
+        }),
+        selects: vec![pod(namespace)],
+        ..Policy::default()
+    };
+    let of_nobody = Policy { selects: Vec::new(), ..policy("c") };
+    let policies = Arc::new(vec![policy("a"), policy("b"), of_nobody]);
     let status = NodeStatus {
         node: "n1".to_owned(),
         agent_version: "0.1.0".to_owned(),
@@ -45,7 +56,7 @@ fn snapshot(ready: bool) -> Snapshot {
     };
     let unknown = Endpoint { interface: "veth0".to_owned(), ..Endpoint::default() };
     let endpoints = Arc::new(vec![unknown, endpoint("a"), endpoint("b")]);
-    Snapshot { taken: Instant::now(), status, endpoints, policies: Arc::default() }
+    Snapshot { taken: Instant::now(), status, endpoints, policies }
 }
 
 #[tokio::test]
@@ -95,6 +106,15 @@ async fn answers_and_exit_codes() {
     let labelled = cellwall(&path, &["endpoints", "-l", "team!=a", "-o", "wide"]).await;
     let lines: Vec<&str> = text(&labelled.stdout).lines().collect();
     assert!(lines.len() == 2 && lines[1].starts_with("b "), "{labelled:?}");
+    let policies = async |args: &[&str]| {
+        let output = cellwall(&path, &[&["policies", "-o", "name"], args].concat()).await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        text(&output.stdout).to_owned()
+    };
+    assert_eq!(policies(&[]).await.lines().count(), 3);
+    assert_eq!(policies(&["-l", "team=b"]).await, "networkpolicy/of-b\n");
+    assert_eq!(policies(&["-l", "team"]).await, "networkpolicy/of-a\nnetworkpolicy/of-b\n");
+    assert_eq!(policies(&["-l", "team=b", "-n", "a"]).await, "");
     let version = cellwall(&path, &["version"]).await;
     assert_eq!(text(&version.stdout), "Client: 0.1.0\nAgent:  0.1.0\n");
 }

@@ -18,6 +18,9 @@ pub struct Ruling<'a> {
     pub decision: Decision,
     /// Every rule that allows the flow: namespace and name of the policy, index of the rule in its direction's list.
     pub allowed_by: Vec<(&'a str, &'a str, usize)>,
+    /// Of these rules the one to name, where they decide: the API has no order among them (S4), so it is that of names and
+    /// then of the list. None where the pod is not isolated, where no rule allows the flow, and where no policy can forbid it.
+    pub decided_by: Option<(&'a str, &'a str, usize)>,
     /// Every policy that isolates the pod in the flow's direction: namespace and name.
     pub isolated_by: Vec<(&'a str, &'a str)>,
     /// The statements that decided, or would have.
@@ -50,7 +53,13 @@ pub fn decide<'a>(objects: &'a Objects, flow: &Flow) -> Ruling<'a> {
     let Some(subject) = party::subject(objects, flow.local) else {
         notes.note(65);
         let statements = notes.noted();
-        return Ruling { decision: Decision::Allow, allowed_by: vec![], isolated_by: vec![], statements };
+        return Ruling {
+            decision: Decision::Allow,
+            allowed_by: vec![],
+            decided_by: None,
+            isolated_by: vec![],
+            statements,
+        };
     };
     let remote = party::at(objects, flow.remote, &notes);
     Case { objects, flow: *flow, subject, remote, notes }.rule()
@@ -76,7 +85,14 @@ impl<'a> Case<'a> {
             }
         }
         let decision = self.outcome(&allowed_by, &isolated_by);
-        Ruling { decision, allowed_by, isolated_by, statements: self.notes.noted() }
+        let decided_by = allowed_by.iter().min().copied().filter(|_| !self.is_exempt());
+        Ruling { decision, allowed_by, decided_by, isolated_by, statements: self.notes.noted() }
+    }
+
+    /// Whether no policy can forbid the flow: it is from the pod's own node (S59), or from the pod itself (S64).
+    fn is_exempt(&self) -> bool {
+        self.flow.remote == self.flow.local
+            || self.flow.from_own_node && self.flow.direction == Direction::Ingress
     }
 
     fn outcome(&self, allowed_by: &[(&str, &str, usize)], isolated_by: &[(&str, &str)]) -> Decision {

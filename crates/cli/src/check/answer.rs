@@ -1,9 +1,8 @@
 //! The answers for people.
 
-use std::iter;
 use std::time::SystemTime;
 
-use cellwall_check::{Answer as Judged, Backend, Item, Question, Side};
+use cellwall_check::{Answer as Judged, Backend, End, Item, Question, Side};
 use serde::Serialize;
 
 use crate::output::Answer;
@@ -46,23 +45,41 @@ fn verdict(item: &Item) -> &'static str {
     }
 }
 
-/// A flow, and below it the backends of its Service.
+/// A flow, and below it the backends of its Services.
 fn rows(flow: &Question, item: &Item) -> Vec<[String; 6]> {
     let (src, dst) = (flow.src.to_string(), flow.dst.to_string());
-    let protocol = flow.protocol.to_string();
-    let with_port = |port: i64| format!("{protocol}/{port}");
-    let asked = flow.port.map_or_else(|| protocol.clone(), with_port);
-    let answer = match item {
-        Item::Answer(answer) => answer,
-        Item::Error { error } => {
-            return vec![[src, dst, asked, verdict(item).to_owned(), error.clone(), String::new()]];
+    let asked = at_port(flow, None);
+    match item {
+        Item::Answer(answer) => {
+            let mut all = vec![ended([src, dst, asked], answer)];
+            backends(flow, answer, matches!(flow.src, End::Service(_)), &mut all);
+            all
         }
-    };
-    let backends = answer.backends.iter().flatten();
-    let backends = backends.map(|Backend { end, port, answer }| {
-        ended([String::new(), format!("  {end}"), with_port((*port).into())], answer)
-    });
-    iter::once(ended([src, dst, asked], answer)).chain(backends).collect()
+        Item::Error { error } => {
+            vec![[src, dst, asked, verdict(item).to_owned(), error.clone(), String::new()]]
+        }
+    }
+}
+
+/// Each stands in the column of its Service; below one that is a source, where that leads.
+fn backends(flow: &Question, answer: &Judged, are_sources: bool, all: &mut Vec<[String; 6]>) {
+    for Backend { end, port, answer } in answer.backends.iter().flatten() {
+        let (end, asked) = (format!("  {end}"), at_port(flow, *port));
+        if are_sources {
+            all.push(ended([end, String::new(), asked], answer));
+            backends(flow, answer, false, all);
+        } else {
+            all.push(ended([String::new(), end, asked], answer));
+        }
+    }
+}
+
+/// The flow's protocol, and this port instead of its own.
+fn at_port(flow: &Question, port: Option<u16>) -> String {
+    match port.map(i64::from).or(flow.port) {
+        Some(port) => format!("{}/{port}", flow.protocol),
+        None => flow.protocol.to_string(),
+    }
 }
 
 fn ended([src, dst, protocol]: [String; 3], answer: &Judged) -> [String; 6] {

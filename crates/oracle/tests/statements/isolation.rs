@@ -45,6 +45,15 @@ fn s4_the_ruling_names_policies_and_rules() {
     let ruling = rule(&world, "x/a <- y/a TCP 80");
     assert_eq!(ruling.isolated_by, [("x", "p0"), ("x", "p1"), ("x", "p2")]);
     assert_eq!(ruling.allowed_by, [("x", "p0", 1), ("x", "p2", 0)]);
+    assert_eq!(ruling.decided_by, Some(("x", "p0", 1)));
+    // Whoever stands first in the list of objects: names are in order.
+    let mut turned = world.clone();
+    turned.policies.reverse();
+    assert_eq!(rule(&turned, "x/a <- y/a TCP 80").decided_by, Some(("x", "p0", 1)));
+    // Nobody decides what no policy can forbid, nor what no rule allows.
+    assert_eq!(rule(&world, "x/a <- x/a TCP 80").decided_by, None);
+    let denied = crate::world::world().policy("{ingress: [{ports: [{port: 81}]}]}");
+    assert_eq!(rule(&denied, "x/a <- y/a TCP 80").decided_by, None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use cellwall_check::{Answer, Backend, BackendEnd, End, Item, Outcome, Question, Side, Transport, check};
 use cellwall_kube::convert::{Decoded, decode, service_selector};
 use cellwall_oracle::api::{ObjectMeta, Pod, Service};
-use cellwall_oracle::{Flow, Frontend, Objects, decide, frontends, subject};
+use cellwall_oracle::{Flow, Frontend, Objects, Ruling, decide, frontends, subject};
 use cellwall_policy::flow::{Decision, Direction, Protocol};
 use cellwall_policy::model::{Cluster, ObjectKey, Touched};
 use cellwall_testkit::objects::{describe, failed_seeds, flows, generate};
@@ -101,8 +101,36 @@ fn end(objects: &Objects, address: IpAddr) -> Result<(End, Option<&Pod>), &'stat
     }
 }
 
+/// What has to be said about one side of a flow.
+#[derive(Clone, Debug)]
+struct Ruled {
+    decision: Decision,
+    /// `namespace/name` of the policies that isolate the pod.
+    isolated_by: BTreeSet<String>,
+    /// Policy and rule that are named.
+    decided_by: Option<(String, u32)>,
+    /// No policy says anything here: there is no pod, or nobody can tell whose interface it is.
+    is_nobodys: bool,
+}
+
+impl Ruled {
+    /// What is said without asking policies.
+    const fn nobodys(decision: Decision) -> Self {
+        Self { decision, isolated_by: BTreeSet::new(), decided_by: None, is_nobodys: true }
+    }
+
+    fn new(ruling: &Ruling<'_>) -> Self {
+        let name = |(namespace, name): (&str, &str)| format!("{namespace}/{name}");
+        let decided_by = ruling.decided_by.map(|(namespace, policy, index)| {
+            (name((namespace, policy)), u32::try_from(index).expect("a short list"))
+        });
+        let isolated_by = ruling.isolated_by.iter().copied().map(name).collect();
+        Self { decision: ruling.decision, isolated_by, decided_by, is_nobodys: false }
+    }
+}
+
 /// Per direction, and nothing where the pod at that end has not got the address.
-type Expected = [Option<Decision>; 2];
+type Expected = [Option<Ruled>; 2];
 
 /// A question, and what has to be said about it.
 struct Asked {
@@ -165,7 +193,7 @@ fn judged(
     report: &mut Report,
 ) -> Expected {
     let mut side = |direction, local, remote, pod: Option<&Pod>| {
-        let Some(pod) = pod else { return Some(Decision::Allow) };
+        let Some(pod) = pod else { return Some(Ruled::nobodys(Decision::Allow)) };
         let node = node(pod)?;
         let seen = seen_from(objects, node);
         let owner = subject(&seen, local);
@@ -176,17 +204,17 @@ fn judged(
         if owner.is_none() {
             // Nobody can tell whose interface it is: it is closed, but for what no policy can forbid.
             let exempt = from_own_node || local == remote;
-            return Some(if exempt { Decision::Allow } else { Decision::Deny });
+            return Some(Ruled::nobodys(if exempt { Decision::Allow } else { Decision::Deny }));
         }
         let ruling = decide(&seen, &Flow { local, direction, remote, from_own_node, protocol, port });
         report.judged(&ruling);
-        Some(ruling.decision)
+        Some(Ruled::new(&ruling))
     };
     [side(Direction::Egress, from, to, source), side(Direction::Ingress, to, from, destination)]
 }
 
 /// True when the answer is the expected one.
-fn agrees(item: &Item, expected: Expected) -> bool {
+fn agrees(item: &Item, expected: &Expected) -> bool {
     match (item, expected) {
         (Item::Answer(answer), _) => answer_agrees(answer, expected),
         (Item::Error { error }, [None, _] | [_, None]) => error.contains("has the address of"),
@@ -194,17 +222,35 @@ fn agrees(item: &Item, expected: Expected) -> bool {
     }
 }
 
-fn answer_agrees(answer: &Answer, expected: Expected) -> bool {
+fn answer_agrees(answer: &Answer, expected: &Expected) -> bool {
     let [Some(egress), Some(ingress)] = expected else { return false };
-    let all = egress == Decision::Allow && ingress == Decision::Allow;
-    says(&answer.egress, egress)
-        && says(&answer.ingress, ingress)
+    let all = egress.decision == Decision::Allow && ingress.decision == Decision::Allow;
+    says(&answer.egress, egress, "egress")
+        && says(&answer.ingress, ingress, "ingress")
         && (answer.verdict == Outcome::Allow) == all
 }
 
-fn says(side: &Side, decision: Decision) -> bool {
-    (side.verdict == Outcome::Allow) == (decision == Decision::Allow) && !side.reason.is_empty()
+/// The verdict, and who is said to have decided.
+fn says(side: &Side, ruled: &Ruled, direction: &str) -> bool {
+    let isolated_by: BTreeSet<String> = side.isolated_by.iter().cloned().collect();
+    let is_right = match &ruled.decided_by {
+        Some((policy, rule)) => {
+            side.reason == format!("allowed by NetworkPolicy {policy}: spec.{direction}[{rule}]")
+        }
+        None if ruled.is_nobodys => !side.reason.is_empty(),
+        None if ruled.decision == Decision::Deny => side.reason.ends_with(", no rule matched"),
+        None if isolated_by.is_empty() => side.reason == "not isolated" || side.reason.ends_with(NO_POLICY),
+        None => side.reason.ends_with(NO_POLICY),
+    };
+    (side.verdict == Outcome::Allow) == (ruled.decision == Decision::Allow)
+        && is_right
+        && isolated_by == ruled.isolated_by
+        && side.policy.clone().zip(side.rule) == ruled.decided_by
+        && side.policy.is_some() == side.rule.is_some()
 }
+
+/// How the reason ends where it is not policies that decide.
+const NO_POLICY: &str = "which no policy can forbid";
 
 fn virtual_addresses(objects: &Objects) -> BTreeSet<IpAddr> {
     let alone = |service| Objects { services: vec![service], ..Objects::default() };
@@ -283,7 +329,7 @@ fn backend_agrees(backend: &Backend, ((address, port), expected): &ExpectedBacke
         BackendEnd::Pod(_) => true,
         BackendEnd::Ip(ip) => ip == address,
     };
-    is_it && backend.port == *port && answer_agrees(&backend.answer, *expected)
+    is_it && backend.port == Some(*port) && answer_agrees(&backend.answer, expected)
 }
 
 /// Every pod's way to every port of every Service that has an address.
@@ -333,7 +379,7 @@ fn difference(objects: &Objects, report: &mut Report) -> Option<String> {
     let questions: Vec<Question> = all.iter().map(|asked| asked.question.clone()).collect();
     let items = check(cluster(objects), &[], &questions).items;
     assert_eq!(items.len(), questions.len());
-    let differs = all.iter().zip(&items).find(|(asked, item)| !agrees(item, asked.expected));
+    let differs = all.iter().zip(&items).find(|(asked, item)| !agrees(item, &asked.expected));
     differs.map(|(asked, item)| {
         format!("{:?}: {:?} is expected, and it is {item:?}", asked.question, asked.expected)
     })

@@ -1,12 +1,17 @@
 //! What programs leave behind: events, counters, connections.
 
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
+use aya::maps::MapData;
 use cellwall_abi::{Direction, EVENT_V6, Event, Reason};
 use cellwall_datapath::At;
 use cellwall_policy::flow::Protocol;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
+use crate::links::runtime;
 use crate::place::place;
 use crate::world::{World, allow, pods};
 
@@ -92,6 +97,47 @@ fn a_flood_of_drops_does_not_hold_up_its_reader() {
             1,
             "there is room again"
         );
+    });
+}
+
+/// A drop is written down and wakes nobody: who reads looks when it wants to, and a flood of denied packets does not make it
+/// run. What waits for the ring is told when it begins to wait, and afterwards when it is woken.
+#[test]
+fn drops_do_not_wake_a_reader() {
+    place("ring", |place| {
+        let (server, stranger) = (place.net.pod().expect("a pod"), place.net.pod().expect("a pod"));
+        let mut world = World::new(place);
+        world.pod("server", &server);
+        world.policy("p", "server", Direction::Ingress, Vec::new());
+        world.converge();
+        let address = server.v4;
+        let socket = stranger.namespace.run(|| UdpSocket::bind((stranger.v4, 4000)).expect("a port"));
+        let ring = MapData::from_pin(place.pins("maps").join("EVENTS")).expect("a pin");
+        let ring = || -> OwnedFd { ring.fd().as_fd().try_clone_to_owned().expect("a descriptor") };
+        while world.datapath.events(|_| ()) > 0 {}
+        // JUSTIFICATION: tokio has no safe way to wait for a descriptor that it did not open.
+        // SAFETY: the descriptor is owned by the value that is returned, and nothing changes it.
+        #[expect(unsafe_code, reason = "registers a descriptor with the runtime")]
+        let register = |ring| unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        let waiting = || register(ring()).expect("a ring can be waited for");
+        let is_told = async |at: &AsyncFd<OwnedFd>| {
+            tokio::time::timeout(Duration::from_millis(300), at.readable()).await.is_ok()
+        };
+        runtime().block_on(async {
+            let reader = waiting();
+            assert!(!is_told(&reader).await, "there is nothing");
+            let before = world.count(Reason::DefaultDeny, Direction::Ingress);
+            for _ in 0..100 {
+                socket.send_to(b"denied", (address, 53)).expect("a route");
+            }
+            let dropped = || world.count(Reason::DefaultDeny, Direction::Ingress) - before;
+            crate::sockets::until("dropped", || dropped() >= 100);
+            assert!(!is_told(&reader).await, "drops wake who waits");
+            assert!(is_told(&waiting()).await, "who begins to wait is told of them at once");
+        });
+        let mut ours = 0;
+        world.datapath.events(|event| ours += u64::from(event.source_port.get() == 4000));
+        assert_eq!(ours, 100, "all of them are there");
     });
 }
 

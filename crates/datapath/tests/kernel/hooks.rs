@@ -21,7 +21,7 @@ fn without_tcx(datapath: &Datapath) -> bool {
 }
 
 /// What `tc` says of an interface.
-fn show(place: &Place, arguments: &[&str]) -> String {
+pub(crate) fn show(place: &Place, arguments: &[&str]) -> String {
     let mut tc = Command::new("tc");
     tc.args(arguments);
     let output = place.net.host.run(|| tc.output()).expect("iproute2");

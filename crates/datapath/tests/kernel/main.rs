@@ -5,6 +5,7 @@ mod conntrack;
 mod features;
 mod flood;
 mod flows;
+mod forged;
 mod hooks;
 mod links;
 mod open;

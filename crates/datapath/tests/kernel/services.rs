@@ -21,6 +21,7 @@ use cellwall_policy::model::Rule;
 use cellwall_testkit::net::{BRIDGE, GATEWAY4, GATEWAY6, Net, Pod};
 use zerocopy::IntoBytes;
 
+use crate::hooks::show;
 use crate::place::{Place, place};
 use crate::sockets::until;
 use crate::world::{World, allow, block, pods};
@@ -48,6 +49,7 @@ enum Way {
 /// A node with a client that is isolated in both directions, and pods that are not.
 struct Scene {
     world: World,
+    way: Way,
     client: Pod,
     backend: Pod,
     stranger: Pod,
@@ -97,7 +99,7 @@ fn scene(place: &mut Place, way: Way) -> Scene {
     }
     world.policy("in", "client", Direction::Ingress, Vec::new());
     let masquerading = if way == Way::Bridged { &[true][..] } else { &[false, true] };
-    let mut scene = Scene { world, client, backend, stranger, outside, services: 0, masquerading };
+    let mut scene = Scene { world, way, client, backend, stranger, outside, services: 0, masquerading };
     scene.may(Vec::new());
     scene
 }
@@ -286,8 +288,7 @@ fn translate(net: &Net, at: SocketAddr, to: SocketAddr, masquerade: bool) {
         let rule = format!("ct original {family} daddr {} ct status dnat masquerade", at.ip());
         let _ = writeln!(rules, "add rule {table} sources {rule}");
     }
-    let output = net.host.run(|| Command::new("nft").arg(rules).output()).expect("it was there");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    net.host.run(|| nft(&rules));
 }
 
 /// The `n`th virtual address, of the family of `other`.
@@ -482,4 +483,103 @@ fn large_datagrams_follow_their_first_behind_a_translation() {
             socket.recv(&mut [0; 9000]).expect_err("nothing is heard");
         }
     });
+}
+
+/// Others' filters at the pod's own interface, behind our program there, set `tc_index` to the minor number of a class: what it
+/// said is lost.
+fn without_tc_index(place: &Place, scene: &Scene) {
+    let dev = ["dev", scene.client.interface.as_str()];
+    if scene.world.datapath.features().tcx {
+        show(place, &[&["qdisc", "add"], &dev[..], &["clsact"]].concat());
+    }
+    let all = ["protocol", "all", "priority", "2", "u32", "match", "u32", "0", "0", "classid", "1:0"];
+    show(place, &[&["filter", "add"], &dev[..], &["ingress"], &all].concat());
+}
+
+/// Where the node routes, the interface that received a packet names its pod, and all is as it was. Behind a bridge that is the
+/// bridge, and a stamp that names nobody is dropped: what is denied stays denied, and what is allowed does not get through.
+#[test]
+fn who_takes_tc_index_away_lets_nothing_through() {
+    on_every_node("svcindex", |place, scene| {
+        echo_everywhere(scene);
+        let world = [block("192.0.2.0/24"), block("2001:db8::/32")];
+        scene.may(vec![allow(world.to_vec(), &[(Protocol::TCP, PORT), (Protocol::UDP, PORT)])]);
+        without_tc_index(place, scene);
+        let refused = |scene: &Scene, to: SocketAddr| {
+            let before = scene.world.drops();
+            Talk::tcp(&scene.client, to, SHORT).err().expect("denied");
+            Talk::udp(&scene.client, to).assert_silent(|| scene.world.drops() > before);
+        };
+        let unknown = |scene: &Scene| scene.world.count(Reason::StampUnknown, Direction::Egress);
+        for family in [0, 1] {
+            let [backend, stranger, outside] =
+                [&scene.backend, &scene.stranger, &scene.outside].map(|pod| pod.addresses()[family]);
+            for &masquerade in scene.masquerading {
+                let n = if masquerade { 10 } else { 1 };
+                for (n, to) in (n + 1..).zip([(backend, OTHER_PORT), (stranger, PORT), (outside, OTHER_PORT)])
+                {
+                    let bad = virtual_address(n, backend);
+                    translate(&place.net, bad, to.into(), masquerade);
+                    scene.announce(place, bad, 0, &[]);
+                    refused(scene, bad);
+                }
+                let good = virtual_address(n, backend);
+                translate(&place.net, good, (backend, PORT).into(), masquerade);
+                scene.announce(place, good, 0, &[]);
+                if scene.way == Way::Bridged { refused(scene, good) } else { scene.assert_reached(good) }
+            }
+            // The same of what no Service leads to.
+            scene.assert_reached((backend, PORT).into());
+            let before = unknown(scene);
+            let out: SocketAddr = (outside, PORT).into();
+            if scene.way == Way::Routed {
+                scene.assert_reached(out)
+            } else {
+                refused(scene, out)
+            }
+            assert_eq!(unknown(scene) > before, scene.way != Way::Routed, "for want of a name alone");
+        }
+        assert_eq!(unknown(scene) == 0, scene.way == Way::Routed);
+    });
+}
+
+/// Rules of the node's own that wipe the mark between our hooks take with it that something is still to be judged: what a
+/// Service leads to is then the affair of the backend's own policies, as ARCHITECTURE.md says. Nothing else is.
+#[test]
+fn who_wipes_the_mark_opens_services_and_nothing_else() {
+    on_every_node("svcmark", |place, scene| {
+        echo_everywhere(scene);
+        let rules = "add table inet cellwall-wipe
+            add chain inet cellwall-wipe wipe { type filter hook prerouting priority -150; }
+            add rule inet cellwall-wipe wipe meta mark set 0";
+        for family in [0, 1] {
+            let [backend, stranger] = [&scene.backend, &scene.stranger].map(|pod| pod.addresses()[family]);
+            for &masquerade in scene.masquerading {
+                let bad = virtual_address(if masquerade { 10 } else { 1 }, backend);
+                translate(&place.net, bad, (stranger, PORT).into(), masquerade);
+                scene.announce(place, bad, 0, &[]);
+                scene.assert_denied(bad);
+                place.net.host.run(|| nft(rules));
+                Talk::tcp(&scene.client, bad, SOON).expect("nobody knows that it is to be judged");
+                // The backend's own policies are asked all the same.
+                scene.world.policy("deaf", "stranger", Direction::Ingress, Vec::new());
+                scene.world.converge();
+                let before = scene.world.count(Reason::DefaultDeny, Direction::Ingress);
+                let heard = Talk::tcp(&scene.client, bad, SHORT).is_ok();
+                let dropped = scene.world.count(Reason::DefaultDeny, Direction::Ingress) > before;
+                assert_eq!((heard, dropped), (false, true), "masqueraded: {masquerade}");
+                scene.world.forget_policy("deaf");
+                scene.world.converge();
+                // And what no Service leads to is judged at its source.
+                scene.assert_reached((backend, PORT).into());
+                scene.assert_denied((stranger, PORT).into());
+                place.net.host.run(|| nft("delete table inet cellwall-wipe"));
+            }
+        }
+    });
+}
+
+fn nft(rules: &str) {
+    let output = Command::new("nft").arg(rules).output().expect("it was there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

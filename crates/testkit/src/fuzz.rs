@@ -12,6 +12,7 @@ mod corpus;
 mod coverage;
 mod grammar;
 mod judge;
+mod known;
 mod layers;
 mod mutate;
 mod see;

@@ -1,7 +1,8 @@
 //! What must become of a frame: by the oracle where it is a flow, else by the catalogue in `docs/robustness.md`.
 //!
 //! Written for a pod that is isolated in both directions. It remembers what was opened, so that it knows what may be
-//! an answer, and never forgets: a connection that has ended may still be answered for all it knows.
+//! an answer, and never forgets: a connection that has ended may still be answered for all it knows. Who shows it every
+//! frame of the pod, and says when ([`Judge::at`]), is told what must be answered, too.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{HashMap, HashSet};
@@ -10,6 +11,7 @@ use cellwall_oracle::{Flow, Objects, decide};
 use cellwall_policy::flow::{Decision, Direction, Protocol};
 
 use super::grammar::{Place, link_local};
+use super::known::{self, Known, Opened};
 use super::see::{Part, Seen, Why, see};
 
 /// What must become of a frame.
@@ -19,14 +21,11 @@ pub enum Sentence {
     Never,
     /// Either: what belongs to no connection that is known to live, or cannot be told by looking at one frame.
     May,
-    /// Delivered, whatever was before.
+    /// Delivered, whatever was before, or because of it.
     Must,
 }
 
 use Sentence::{May, Must, Never};
-
-/// A connection as the pod sees it: who opened it, the remote address, both ports, protocol.
-type Opened = (Direction, IpAddr, (u16, u16), u8);
 
 /// A datagram whose first fragment may pass: remote address, identification and, of IPv4, protocol.
 type Datagram = (Direction, IpAddr, u32, u8);
@@ -37,11 +36,13 @@ pub struct Judge {
     objects: Objects,
     place: Place,
     nodes: Vec<IpAddr>,
-    known: HashMap<(Direction, IpAddr, u8, u16), bool>,
+    allowed: HashMap<(Direction, IpAddr, u8, u16), bool>,
     opened: HashSet<Opened>,
     firsts: HashSet<Datagram>,
     /// The same behind a translation, where datagrams are others.
     firsts_behind: HashSet<Datagram>,
+    known: Known,
+    known_behind: Known,
 }
 
 const TUNNELS: [u8; 7] = [4, 41, 47, 50, 51, 97, 115];
@@ -55,10 +56,12 @@ impl Judge {
             objects,
             place,
             nodes,
-            known: HashMap::new(),
+            allowed: HashMap::new(),
             opened: HashSet::new(),
             firsts: HashSet::new(),
             firsts_behind: HashSet::new(),
+            known: Known::default(),
+            known_behind: Known::default(),
         }
     }
 
@@ -67,6 +70,15 @@ impl Judge {
         self.opened.clear();
         self.firsts.clear();
         self.firsts_behind.clear();
+        self.known.forget();
+        self.known_behind.forget();
+    }
+
+    /// This judge is asked about every frame of the pod, and nothing keeps the programs from remembering one; the next
+    /// comes in this tick. Without this it knows of no frame for certain what it left.
+    pub fn at(&mut self, tick: u32) {
+        self.known.at(tick);
+        self.known_behind.at(tick);
     }
 
     fn own(&self, family_of: IpAddr) -> IpAddr {
@@ -77,7 +89,7 @@ impl Judge {
     pub fn allows(&mut self, direction: Direction, remote: IpAddr, protocol: u8, port: u16) -> bool {
         let local = self.own(remote);
         let objects = &self.objects;
-        *self.known.entry((direction, remote, protocol, port)).or_insert_with(|| {
+        *self.allowed.entry((direction, remote, protocol, port)).or_insert_with(|| {
             let protocol = Protocol(protocol);
             let flow = Flow { local, direction, remote, from_own_node: false, protocol, port };
             decide(objects, &flow).decision == Decision::Allow
@@ -117,14 +129,22 @@ impl Judge {
             return May;
         }
         // An error of a router may come in fragments too, from whom nothing else may.
-        let datagram = (direction, remote, id, if source.is_ipv4() { protocol } else { 0 });
+        let kind = if source.is_ipv4() { protocol } else { 0 };
+        let datagram = (direction, remote, id, kind);
+        let whole: known::Datagram = (direction, (source, destination), id, kind);
+        if part == Part::Later && self.known.has_begun(&whole) {
+            return Must;
+        }
         if part == Part::Later {
             let may = self.firsts.contains(&datagram) || self.allows_some(direction, remote);
             return if may { May } else { Never };
         }
-        let sentence = self.connection(direction, remote, protocol, payload);
+        let sentence = self.connection(direction, (remote, destination), protocol, payload);
         if part == Part::First && sentence != Never {
             self.firsts.insert(datagram);
+        }
+        if part == Part::First && sentence == Must {
+            self.known.begins(whole);
         }
         sentence
     }
@@ -150,7 +170,12 @@ impl Judge {
         if destination == self.own(destination) {
             return May;
         }
-        let datagram = (out, destination, id, if destination.is_ipv4() { protocol } else { 0 });
+        let kind = if destination.is_ipv4() { protocol } else { 0 };
+        let datagram = (out, destination, id, kind);
+        let whole: known::Datagram = (out, (source, destination), id, kind);
+        if part == Part::Later && self.known_behind.has_begun(&whole) {
+            return Must;
+        }
         if part == Part::Later {
             // Nobody is kept from itself, and what it left its pod with was its own address.
             let may = source == destination
@@ -164,6 +189,7 @@ impl Judge {
         }
         if part == Part::First {
             self.firsts_behind.insert(datagram);
+            self.known_behind.begins(whole);
         }
         Must
     }
@@ -242,11 +268,17 @@ impl Judge {
             .any(|(protocol, port)| self.allows(direction, remote, protocol, port))
     }
 
-    fn connection(&mut self, direction: Direction, remote: IpAddr, protocol: u8, payload: &[u8]) -> Sentence {
+    fn connection(
+        &mut self,
+        direction: Direction,
+        (remote, destination): (IpAddr, IpAddr),
+        protocol: u8,
+        payload: &[u8],
+    ) -> Sentence {
         let is_icmp = matches!(protocol, 1 | 58);
         let kind = payload.first().copied().unwrap_or_default();
         if is_icmp && matches!((protocol, kind), (1, 3 | 11 | 12) | (58, 1..=4)) {
-            return if self.is_about_something(direction, remote, &payload[8..]) { May } else { Never };
+            return self.error(direction, remote, &payload[8..]);
         }
         let has_ports = matches!(protocol, 6 | 17 | 132);
         let ports = if has_ports { (pair(payload, 0), pair(payload, 2)) } else { (0, 0) };
@@ -260,35 +292,76 @@ impl Judge {
             _ => is_request || !is_icmp,
         };
         if self.allows(direction, remote, protocol, ports.1) {
+            let leaves = is_opening || protocol == 132;
             if !is_icmp || is_request {
                 self.opened.insert((direction, remote, opener, protocol));
             }
-            return if is_opening || (protocol == 132) { Must } else { May };
+            // Nobody answers for a group.
+            if leaves && !is_group(destination) {
+                self.known.opens((direction, remote, opener, protocol));
+            }
+            // A segment in the middle of a connection needs none that is known.
+            let continues = protocol == 6 && payload[13] & 0x16 == 0x10;
+            return if leaves || continues { Must } else { May };
         }
         let reversed = if is_icmp { (id, 0) } else { (ports.1, ports.0) };
         let answers = if is_icmp { is_reply } else { !matches!(protocol, 6 | 132) || !is_opening };
-        let answered = answers && self.opened.contains(&(other(direction), remote, reversed, protocol));
-        if answered { May } else { Never }
+        let asked: Opened = (other(direction), remote, reversed, protocol);
+        if !answers || !self.opened.contains(&asked) {
+            return Never;
+        }
+        if is_group(destination) || !self.known.is_open(&asked) {
+            return May;
+        }
+        // What begins otherwise may be taken for the end of an older connection with the same ports.
+        let takes = match protocol {
+            6 => payload[13] & 0x17 == 0x12,
+            132 => payload[12] == 2,
+            _ => return Must,
+        };
+        if takes {
+            self.known.takes(asked);
+        }
+        if takes || self.known.is_taken(&asked) { Must } else { May }
+    }
+
+    fn error(&self, direction: Direction, remote: IpAddr, quoted: &[u8]) -> Sentence {
+        if !self.is_about_something(direction, remote, quoted) {
+            return Never;
+        }
+        if self.is_about_known(direction, remote, quoted) { Must } else { May }
+    }
+
+    /// True when the ports of what is quoted can be read as every router quotes them, and something with them is open.
+    /// That its addresses are in place has been seen.
+    fn is_about_known(&self, direction: Direction, with: IpAddr, quoted: &[u8]) -> bool {
+        let first = quoted[0];
+        let at = match first >> 4 {
+            4 if with.is_ipv4() && first & 15 >= 5 && pair(quoted, 6) & 0x1fff == 0 => {
+                usize::from(first & 15) * 4
+            }
+            6 if with.is_ipv6() => 40,
+            _ => return false,
+        };
+        let protocol = if with.is_ipv4() { quoted[9] } else { quoted[6] };
+        let Some(head) = quoted.get(at..at + 4).filter(|_| matches!(protocol, 6 | 17 | 132)) else {
+            return false;
+        };
+        let remote =
+            quoted_ends(quoted).map(|(from, to)| if direction == Direction::Ingress { to } else { from });
+        let Some(remote) = remote else { return false };
+        let ports = (pair(head, 0), pair(head, 2));
+        self.known.is_open(&(other(direction), remote, ports, protocol))
+            || self.known.is_open(&(direction, remote, (ports.1, ports.0), protocol))
     }
 
     /// An error that goes in `direction` quotes a packet that went the other way, of a connection either side opened. Any
     /// router may send one to the pod; the pod sends it to whom it quotes.
     fn is_about_something(&self, direction: Direction, with: IpAddr, quoted: &[u8]) -> bool {
         let Some(&first) = quoted.first() else { return false };
-        let (at, protocol, addresses) = if first >> 4 == 4 {
-            (usize::from(first & 15) * 4, quoted.get(9), quoted.get(12..20))
-        } else {
-            (40, quoted.get(6), quoted.get(8..40))
-        };
-        let (Some(&protocol), Some(addresses)) = (protocol, addresses) else { return false };
-        let address = |bytes: &[u8]| -> IpAddr {
-            match <[u8; 4]>::try_from(bytes) {
-                Ok(four) => four.into(),
-                Err(_) => <[u8; 16]>::try_from(bytes).expect("one of two sizes").into(),
-            }
-        };
-        let (from, to) = addresses.split_at(addresses.len() / 2);
-        let (from, to) = (address(from), address(to));
+        let (at, protocol) =
+            if first >> 4 == 4 { (usize::from(first & 15) * 4, quoted.get(9)) } else { (40, quoted.get(6)) };
+        let (Some(&protocol), Some((from, to))) = (protocol, quoted_ends(quoted)) else { return false };
         let (own, remote) = if direction == Direction::Ingress { (from, to) } else { (to, from) };
         if own != self.own(own) || direction == Direction::Egress && remote != with {
             return false;
@@ -302,6 +375,19 @@ impl Judge {
         self.opened.contains(&(sent, remote, ports, protocol))
             || self.opened.contains(&(direction, remote, (ports.1, ports.0), protocol))
     }
+}
+
+/// Source and destination of a packet that an error quotes.
+fn quoted_ends(quoted: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let address = |bytes: &[u8]| -> IpAddr {
+        match <[u8; 4]>::try_from(bytes) {
+            Ok(four) => four.into(),
+            Err(_) => <[u8; 16]>::try_from(bytes).expect("one of two sizes").into(),
+        }
+    };
+    let both = if quoted.first()? >> 4 == 4 { quoted.get(12..20) } else { quoted.get(8..40) }?;
+    let (from, to) = both.split_at(both.len() / 2);
+    Some((address(from), address(to)))
 }
 
 fn pair(bytes: &[u8], at: usize) -> u16 {

@@ -132,8 +132,9 @@ fn see6(network: &[u8]) -> Result<Seen, Why> {
     let (source, destination) = addresses(packet, 8, 16).ok_or(Why::Broken)?;
     let (mut next, mut at, mut offset, mut more, mut id) = (packet[6], 40, 0, false, 0);
     // Linux reads on for longer; more than eight nobody needs.
-    for _ in 0..=8 {
+    for walked in 0..=8 {
         match next {
+            0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 if walked == 8 => return Err(Why::Chain),
             44 => {
                 let header = packet.get(at..at + 8).ok_or(Why::Broken)?;
                 offset = word(header, 2)? >> 3;

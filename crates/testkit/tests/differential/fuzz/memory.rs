@@ -24,18 +24,38 @@ const MEMORY: u64 = 4096;
 /// The pod in memory, and its judge.
 pub(crate) struct Hook {
     memory: Memory,
-    judge: Judge,
+    ifindex: u32,
+    pub(crate) judge: Judge,
     pub(crate) place: Place,
     pub(crate) coverage: Coverage,
 }
 
 impl Hook {
-    pub(crate) fn new() -> Self {
-        let place = usual_place();
+    fn new() -> Self {
         let touched = Touched { policies: true, topology: true, ..Touched::default() };
         let wanted = Compiler::new(SECRET).compile(&at_hook(IFINDEX), &touched).wanted;
-        let memory = Memory::new(planned(&wanted, &Observed::default()));
-        Self { memory, judge: judge(&place), place, coverage: Coverage::default() }
+        Self::of(planned(&wanted, &Observed::default()), IFINDEX)
+    }
+
+    /// The pod behind an interface, on these tables.
+    pub(crate) fn of(tables: Observed, ifindex: u32) -> Self {
+        let place = usual_place();
+        let (memory, judge) = (Memory::new(tables), judge(&place));
+        let mut hook = Self { memory, ifindex, judge, place, coverage: Coverage::default() };
+        hook.at(hook.memory.tick);
+        hook
+    }
+
+    /// The same on other tables, with nothing that was before.
+    pub(crate) fn renew(&mut self, tables: Observed) {
+        self.memory = Memory::new(tables);
+        self.judge.forget();
+    }
+
+    /// The next frame comes in this tick.
+    pub(crate) fn at(&mut self, tick: u32) {
+        self.memory.tick = tick;
+        self.judge.at(tick);
     }
 
     pub(crate) fn forget(&mut self) {
@@ -44,9 +64,22 @@ impl Hook {
     }
 
     pub(crate) fn verdict(&self, direction: Direction, bytes: &[u8]) -> Verdict {
-        let mut frame = Frame::new(bytes, IFINDEX);
-        frame.ingress_ifindex = if direction == Direction::Egress { IFINDEX } else { UPLINK };
+        let mut frame = Frame::new(bytes, self.ifindex);
+        frame.ingress_ifindex = if direction == Direction::Egress { self.ifindex } else { UPLINK };
         process(&frame, &self.memory, direction)
+    }
+
+    /// The verdict behind a translation on what the pod's own interface received, or nobody's, with a stamp that names
+    /// nobody.
+    pub(crate) fn verdict_behind(&self, bytes: &[u8], is_received_from_pod: bool) -> Verdict {
+        self.arrived(bytes, is_received_from_pod, 0)
+    }
+
+    fn arrived(&self, bytes: &[u8], is_received_from_pod: bool, tc_index: u32) -> Verdict {
+        let mut frame = Frame::new(bytes, UPLINK + 1);
+        frame.ingress_ifindex = if is_received_from_pod { self.ifindex } else { UPLINK };
+        frame.stamp.set((MARK, tc_index));
+        arrive(&frame, &self.memory).verdict
     }
 
     /// Asks both, and says what is wrong.
@@ -61,12 +94,10 @@ impl Hook {
 
     /// The same of a frame at the hook behind a translation, with a stamp.
     fn ask_behind(&mut self, bytes: &[u8], stamp: Stamp) -> Option<String> {
-        let slot = self.memory.lookup.slot(IFINDEX).expect("the pod has a slot");
-        let mut frame = Frame::new(bytes, UPLINK + 1);
-        frame.ingress_ifindex = if stamp.is_received_from_pod { IFINDEX } else { UPLINK };
+        let slot = self.memory.lookup.slot(self.ifindex).expect("the pod has a slot");
         let tc_index = if stamp.names_pod { slot + 1 } else { slot + 2 };
-        frame.stamp.set((MARK, tc_index | if stamp.is_deferred { STAMP_DEFERRED } else { 0 }));
-        let verdict = arrive(&frame, &self.memory).verdict;
+        let tc_index = tc_index | if stamp.is_deferred { STAMP_DEFERRED } else { 0 };
+        let verdict = self.arrived(bytes, stamp.is_received_from_pod, tc_index);
         let is_pods = stamp.names_pod || stamp.is_received_from_pod;
         let sentence = if is_pods { self.judge.sentence_behind(bytes) } else { Sentence::Never };
         let what = wrong(sentence, verdict.passes())?;

@@ -17,7 +17,7 @@ use cellwall_testkit::fuzz::Place;
 use cellwall_testkit::net::{Namespace, PacketSocket};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use super::programs::datapath;
+use super::programs::{datapath, settings};
 use super::scene::{REMOTES, cluster_at, place};
 use super::sockets::Sockets;
 
@@ -66,7 +66,7 @@ impl Rig {
             end(&node, "cwworld", &REMOTES.concat().into_iter().map(str::to_owned).collect::<Vec<_>>());
         let ifindex = node.ifindex("cwpod").expect("it is there");
         node.enter().expect("it is alive");
-        let datapath = datapath(&cluster_at(ifindex, pod.mac, with_policies), "veth");
+        let datapath = datapath(&cluster_at(ifindex, pod.mac, with_policies), &settings("veth"));
         datapath.attach(ifindex).expect("an interface");
         let place = place(pod.mac, world.mac);
         let mut rig = Self { pod, world, place, datapath, ifindex, batches: 0, _node: node };

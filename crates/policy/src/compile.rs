@@ -163,7 +163,7 @@ impl Compiler {
             let endpoint = self.endpoint(cluster, link, behind, ids);
             wanted.endpoints.insert(link.ifindex, endpoint);
         }
-        let allows = |key: &PolicyKey, protocol, port| self.allows(key, protocol, port);
+        let allows = |key, protocol, port| self.allows(key, protocol, port);
         compiled.problems.extend(reach::problems(&at_source, &wanted, allows));
         self.sets = Arc::new(sets);
         let sets = Arc::clone(&self.sets);
@@ -230,9 +230,9 @@ impl Compiler {
     }
 
     /// True when the policy of an image allows a port of addresses of a class.
-    fn allows(&self, key: &PolicyKey, protocol: u8, port: u16) -> bool {
-        let flat = self.answers.get(key).or_else(|| {
-            let default = PolicyKey { class: CLASS_WORLD, ..*key };
+    fn allows(&self, key: PolicyKey, protocol: u8, port: u16) -> bool {
+        let flat = self.answers.get(&key).or_else(|| {
+            let default = PolicyKey { class: CLASS_WORLD, ..key };
             self.answers.get(&default)
         });
         flat.is_none_or(|flat| flat.allows(protocol, port))

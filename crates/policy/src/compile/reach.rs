@@ -25,7 +25,7 @@ const LOOKED_AT: usize = 256;
 pub(crate) fn problems(
     at_source: &[AtSource],
     wanted: &Wanted,
-    allows: impl Fn(&PolicyKey, u8, u16) -> bool,
+    allows: impl Fn(PolicyKey, u8, u16) -> bool,
 ) -> Vec<Problem> {
     let mut images: BTreeMap<u32, Vec<&WantedEndpoint>> = BTreeMap::new();
     for endpoint in wanted.endpoints.values().filter(|e| e.record.flags & ENDPOINT_AUDIT == 0) {
@@ -55,12 +55,12 @@ pub(crate) fn problems(
 fn kept_away<'a>(
     service: &AtSource,
     images: &BTreeMap<u32, Vec<&'a WantedEndpoint>>,
-    allows: &impl Fn(&PolicyKey, u8, u16) -> bool,
+    allows: &impl Fn(PolicyKey, u8, u16) -> bool,
 ) -> BTreeMap<&'a ObjectKey, Backend> {
     let mut kept = BTreeMap::new();
     for (image, endpoints) in images {
         let may =
-            |class: u32, port: u16| allows(&PolicyKey { image: *image, class }, service.key.protocol, port);
+            |class: u32, port: u16| allows(PolicyKey { image: *image, class }, service.key.protocol, port);
         let denied = service.listed.iter().filter(|((_, port), class)| !may(*class, *port));
         let denied: Vec<Backend> = denied.map(|(backend, _)| *backend).collect();
         if denied.is_empty() || !service.all.iter().any(|(class, port)| may(*class, *port)) {

@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tokio::signal::unix::{SignalKind, signal};
 
 use agent::Agent;
 use matrix::Matrix;
@@ -65,13 +66,17 @@ pub fn main() -> Result<()> {
 
 /// This is process 1 of its namespace: when it ends, the kernel ends the agent and all there is.
 fn end_on_interrupt() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            println!("\ninterrupted; nothing is left behind");
-            std::process::exit(130);
-        }
-    });
+    // A process 1 for which nobody handles a signal does not get it.
+    for (kind, code) in [(SignalKind::interrupt(), 130), (SignalKind::terminate(), 143)] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut signals = runtime.block_on(async { signal(kind) })?;
+        std::thread::spawn(move || {
+            if runtime.block_on(signals.recv()).is_some() {
+                println!("\ninterrupted; nothing is left behind");
+                std::process::exit(code);
+            }
+        });
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C in the demo: whatever it has made by then is gone when it is.
+//! Ctrl-C, or SIGTERM, in the demo: whatever it has made by then is gone when it is.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,6 +50,14 @@ fn links() -> BTreeSet<String> {
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
+/// What is mounted where, as a process sees it; nothing for one that is gone.
+fn mounts(pid: u32) -> BTreeSet<String> {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    // Numbers of mounts are given away again, and options of one that stays may change.
+    let place = |line: &str| line.split(' ').skip(2).take(3).collect::<Vec<_>>().join(" ");
+    table.lines().map(place).collect()
+}
+
 #[test]
 fn an_interrupted_demo_leaves_nothing() {
     if !rustix::process::geteuid().is_root() {
@@ -57,31 +65,43 @@ fn an_interrupted_demo_leaves_nothing() {
         return;
     }
     for moment in MOMENTS {
-        let links_before = links();
-        let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
-            .process_group(0)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it was built");
-        let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
-        let reached = lines.by_ref().map_while(Result::ok).any(|line| line.contains(moment));
-        assert!(reached, "it ended before `{moment}`");
-        let (processes, networks) = made_by(demo.id());
-        assert!(processes.len() > 1, "unshare and the demo: {processes:?}");
-
-        let group = Pid::from_raw(demo.id().cast_signed()).expect("a process");
-        kill_process_group(group, Signal::INT).expect("it runs");
-        let rest: String = lines.map_while(Result::ok).collect();
-        let status = demo.wait().expect("it is ours");
-        assert_eq!(status.code(), Some(130), "at `{moment}`: {rest}");
-        assert!(rest.contains("interrupted; nothing is left behind"), "at `{moment}`: {rest}");
-
-        let alive: Vec<_> = processes.iter().filter(|pid| parent(**pid) != 0).collect();
-        assert!(alive.is_empty(), "at `{moment}`: {alive:?}");
-        let inhabited =
-            self::processes().into_iter().map(network).filter(|network| networks.contains(network));
-        assert_eq!(inhabited.count(), 0, "at `{moment}`");
-        assert_eq!(links(), links_before, "at `{moment}`");
+        leaves_nothing(moment, Signal::INT, 130);
     }
+    leaves_nothing(MOMENTS[1], Signal::TERM, 143);
+}
+
+/// Runs the demo until it says so much, and ends it.
+fn leaves_nothing(moment: &str, signal: Signal, code: i32) {
+    let own = std::process::id();
+    let (links_before, mounts_before) = (links(), mounts(own));
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it was built");
+    let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
+    let reached = lines.by_ref().map_while(Result::ok).any(|line| line.contains(moment));
+    assert!(reached, "it ended before `{moment}`");
+    let (processes, networks) = made_by(demo.id());
+    assert!(processes.len() > 1, "unshare and the demo: {processes:?}");
+    // What others mount meanwhile is not the demo's.
+    let mut mounted: BTreeSet<_> = processes.iter().flat_map(|pid| mounts(*pid)).collect();
+    mounted.retain(|mount| !mounts_before.contains(mount));
+    assert!(!mounted.is_empty(), "a /proc of its own, at the least");
+
+    let group = Pid::from_raw(demo.id().cast_signed()).expect("a process");
+    kill_process_group(group, signal).expect("it runs");
+    let rest: String = lines.map_while(Result::ok).collect();
+    let status = demo.wait().expect("it is ours");
+    assert_eq!(status.code(), Some(code), "{signal:?} at `{moment}`: {rest}");
+    assert!(rest.contains("interrupted; nothing is left behind"), "at `{moment}`: {rest}");
+
+    let alive: Vec<_> = processes.iter().filter(|pid| parent(**pid) != 0).collect();
+    assert!(alive.is_empty(), "at `{moment}`: {alive:?}");
+    let inhabited = self::processes().into_iter().map(network).filter(|network| networks.contains(network));
+    assert_eq!(inhabited.count(), 0, "at `{moment}`");
+    assert_eq!(links(), links_before, "at `{moment}`");
+    let left: Vec<_> = mounts(own).into_iter().filter(|mount| mounted.contains(mount)).collect();
+    assert!(left.is_empty(), "at `{moment}`: {left:?}");
 }

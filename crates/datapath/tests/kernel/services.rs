@@ -533,9 +533,9 @@ fn who_takes_tc_index_away_lets_nothing_through() {
             let before = unknown(scene);
             let out: SocketAddr = (outside, PORT).into();
             if scene.way == Way::Routed {
-                scene.assert_reached(out)
+                scene.assert_reached(out);
             } else {
-                refused(scene, out)
+                refused(scene, out);
             }
             assert_eq!(unknown(scene) > before, scene.way != Way::Routed, "for want of a name alone");
         }

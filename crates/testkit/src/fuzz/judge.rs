@@ -337,7 +337,7 @@ impl Judge {
     fn is_about_known(&self, direction: Direction, with: IpAddr, quoted: &[u8]) -> bool {
         let first = quoted[0];
         let at = match first >> 4 {
-            4 if with.is_ipv4() && first & 15 >= 5 && pair(quoted, 6) & 0x1fff == 0 => {
+            4 if with.is_ipv4() && first & 15 >= 5 && pair(quoted, 6) << 3 == 0 => {
                 usize::from(first & 15) * 4
             }
             6 if with.is_ipv6() => 40,

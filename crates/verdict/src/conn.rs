@@ -80,10 +80,10 @@ pub fn established<F: Family, P: Packet, T: Tables<F>>(
     let from_opener = is_from_opener(conn, direction);
     let limit = match from_opener {
         true => QUIET_TICKS,
-        false if is_tcp => u32::MAX,
+        false if is_tcp => FOR_EVER,
         false => IDLE_TICKS,
     };
-    let is_quiet = now.wrapping_sub(conn.seen) > limit;
+    let is_quiet = is_older_than(limit, conn.seen, now);
     if !is_current || turns || conn.state & CONN_CLOSING != 0 || !is_whole || is_quiet {
         return false;
     }
@@ -126,7 +126,20 @@ pub(crate) fn is_over(conn: &Conn, protocol: u8, is_pending: bool, now: u32) -> 
     } else {
         return false;
     };
-    now.wrapping_sub(conn.seen) > limit
+    is_older_than(limit, conn.seen, now)
+}
+
+/// More ticks than an age can be.
+const FOR_EVER: u32 = u32::MAX / 2;
+
+/// True when more than `limit` ticks passed from `then` to `now`. A packet that was held up may have looked at the clock
+/// before another, on another CPU, that has been `then`: the age is below zero, and no age.
+#[inline(always)]
+pub(crate) fn is_older_than(limit: u32, then: u32, now: u32) -> bool {
+    if planted("before-is-long-ago") {
+        return now.wrapping_sub(then) > limit;
+    }
+    now.wrapping_sub(then).cast_signed() > limit.cast_signed()
 }
 
 /// A packet that may belong to a connection and opens none. [`Reason::NoConnection`] when [`open`] must decide: one
@@ -153,7 +166,7 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         }
         return revoked;
     }
-    let was_quiet = now.wrapping_sub(conn.seen) > QUIET_TICKS
+    let was_quiet = is_older_than(QUIET_TICKS, conn.seen, now)
         && is_from_opener(conn, hook.direction())
         && !planted("what-was-quiet-is-unchanged");
     if was_quiet {

@@ -3,6 +3,7 @@
 use cellwall_abi::{ACTION_ALLOW, ACTION_DENY, Family, Fragment, Reason, planted};
 
 use crate::Verdict;
+use crate::conn::is_older_than;
 use crate::entry::Case;
 use crate::parse::Parse;
 use crate::policy::ask_some_port;
@@ -43,8 +44,8 @@ pub(crate) fn later<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         return Verdict::new(Reason::FragmentFollows);
     }
     if let Some(first) = case.tables.fragment(&key(case)) {
-        let is_fresh = case.tables.now().wrapping_sub(first.seen) <= FRAGMENT_TICKS;
-        if is_fresh && first.revision >= case.record.since {
+        let is_old = is_older_than(FRAGMENT_TICKS, first.seen, case.tables.now());
+        if !is_old && first.revision >= case.record.since {
             let allowed = first.action == ACTION_ALLOW;
             let reason = if allowed { Reason::FragmentFollows } else { Reason::FragmentDenied };
             return Verdict::by_rule(reason, first.rule).forgotten(case.packet);

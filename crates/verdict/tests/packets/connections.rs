@@ -231,6 +231,25 @@ fn a_responder_alone_does_not_keep_a_hole_open() {
     }
 }
 
+/// A packet looks at the clock and is held up; one on another CPU, of the next tick, overtakes it.
+#[test]
+fn a_packet_that_another_has_overtaken_ends_nothing() {
+    for mut world in World::both() {
+        for direction in Direction::ALL {
+            let dns = world.friend(direction, Protocol::UDP, 53);
+            world.memory.tick += 1000;
+            world.open(&dns);
+            world.answer(&dns);
+            world.open(&dns);
+            world.memory.tick -= 1;
+            assert_eq!(world.answer(&dns).reason, Reason::Established, "{direction:?}");
+            world.memory.tick += 1;
+            assert_eq!(world.answer(&dns).reason, Reason::Established, "{direction:?}");
+            world.memory.forget();
+        }
+    }
+}
+
 #[test]
 fn both_fins_or_a_reset_end_it() {
     for direction in Direction::ALL {

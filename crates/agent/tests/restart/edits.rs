@@ -19,7 +19,7 @@ fn edits_cut_what_becomes_denied_and_nothing_else() {
     let (run, cut) = (Run::new(), <[Tally; 4]>::default());
     let over = AtomicBool::new(false);
     scope(|scope| {
-        let (_stop, _over) = (Stop(&run.stop), Stop(&over));
+        let (_stop, _over) = (Stop(&run.end.stop), Stop(&over));
         run.start(scope, &rig);
         let start = Instant::now();
         for number in 0..EDITS {
@@ -34,9 +34,9 @@ fn edits_cut_what_becomes_denied_and_nothing_else() {
         for (number, tally) in cut.iter().enumerate() {
             let way = (&rig.stranger, rig.server.addresses()[number % 2]);
             if number < 2 {
-                traffic::tcp(scope, way, &over, tally);
+                traffic::tcp(scope, way, (&over, &run.end), tally);
             } else {
-                traffic::udp(scope, way, &over, tally);
+                traffic::udp(scope, way, (&over, &run.end), tally);
             }
         }
         let answered = || cut.each_ref().map(|tally| tally.answered.load(Relaxed));

@@ -148,7 +148,7 @@ fn a_flood_of_one_pod_takes_nothing_from_others() {
     let over = AtomicBool::new(false);
     let mut opened = 0;
     scope(|scope| {
-        let (_stop, _over) = (Stop(&run.stop), Stop(&over));
+        let (_stop, _over) = (Stop(&run.end.stop), Stop(&over));
         run.start(scope, &rig);
         // Allowed datagrams that nobody answers, since they end in a route to nowhere. How full the tables get is not looked at.
         rig.world.net.host.ip(&["route add blackhole 198.18.0.0/15"]).expect("a route");
@@ -209,7 +209,7 @@ fn a_folder_of_nonsense_changes_nothing_else() {
     let before = world.until("ready", ready);
     let run = Run::new();
     scope(|scope| {
-        let _stop = Stop(&run.stop);
+        let _stop = Stop(&run.end.stop);
         run.start(scope, &rig);
         let named = |s: &NodeStatus, text: &str| {
             let conditions = s.conditions.iter().map(|c| &c.message);
@@ -258,7 +258,8 @@ fn a_folder_of_nonsense_changes_nothing_else() {
         world.until("ready again", |s| ready(s) && s.policy_count == 3);
         run.go_on();
     });
-    assert_eq!((run.broken(), rig.leaked()), (0, 0), "{}", world.log());
+    let counters = world.metrics("cellwall_packets_total");
+    assert_eq!((run.broken(), rig.leaked()), (0, 0), "{:?}\n{counters}\n{}", run.late(), world.log());
 }
 
 /// A document that would be gigabytes with its aliases resolved.

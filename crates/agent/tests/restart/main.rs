@@ -65,7 +65,7 @@ fn twenty_kills_break_no_flow_and_leak_no_packet() {
     let run = Run::new();
     let (start, never_seen) = (Instant::now(), traffic::never_seen());
     let counters = scope(|scope| {
-        let _stop = Stop(&run.stop);
+        let _stop = Stop(&run.end.stop);
         run.start(scope, &rig);
         run.go_on();
         for number in 0..KILLS {
@@ -106,7 +106,7 @@ fn the_rig_sees_what_leaks_and_what_breaks() {
     drop(agent);
     let run = Run::new();
     scope(|scope| {
-        let _stop = Stop(&run.stop);
+        let _stop = Stop(&run.end.stop);
         run.start(scope, &rig);
         run.go_on();
         assert_eq!((run.broken(), rig.leaked()), (0, 0));
@@ -150,7 +150,7 @@ fn a_restart_over_an_unchanged_folder_writes_nothing_and_a_changed_one_flips_onc
     let before = world.until("ready", ready);
     let run = Run::new();
     scope(|scope| {
-        let _stop = Stop(&run.stop);
+        let _stop = Stop(&run.end.stop);
         run.start(scope, &rig);
         run.go_on();
         let pins = world.pins();

@@ -1,13 +1,13 @@
 //! The pods of these tests, what they may do, and the traffic between them.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, sleep};
 use std::time::{Duration, Instant};
 
 use cellwall_testkit::net::Pod;
 
-use crate::traffic::{self, Tally};
+use crate::traffic::{self, End, Tally};
 use crate::world::{SOON, World};
 
 /// Flows of each protocol.
@@ -80,7 +80,7 @@ impl Rig {
 /// What all senders have done.
 #[derive(Default)]
 pub(crate) struct Run {
-    pub(crate) stop: AtomicBool,
+    pub(crate) end: End,
     pub(crate) flows: Vec<Tally>,
     pub(crate) denied: [Tally; 2],
 }
@@ -92,27 +92,28 @@ impl Run {
 
     /// Starts the flows, half of each protocol and family, and the denied packets.
     pub(crate) fn start<'s>(&'s self, scope: &'s Scope<'s, '_>, rig: &'s Rig) {
-        traffic::echo(scope, &rig.server, &self.stop);
+        traffic::echo(scope, &rig.server, &self.end);
+        let until = (&self.end.stop, &self.end);
         for (number, tally) in self.flows.iter().enumerate() {
             let way = (&rig.client, rig.server.addresses()[number / 2 % 2]);
             if number % 2 == 0 {
-                traffic::tcp(scope, way, &self.stop, tally);
+                traffic::tcp(scope, way, until, tally);
             } else {
-                traffic::udp(scope, way, &self.stop, tally);
+                traffic::udp(scope, way, until, tally);
             }
         }
-        traffic::denied(scope, (&rig.stranger, &rig.vault), &self.stop, &self.denied[0]);
-        traffic::denied(scope, (&rig.prisoner, &rig.outside), &self.stop, &self.denied[1]);
+        traffic::denied(scope, (&rig.stranger, &rig.vault), &self.end.stop, &self.denied[0]);
+        traffic::denied(scope, (&rig.prisoner, &rig.outside), &self.end.stop, &self.denied[1]);
     }
 
     pub(crate) fn broken(&self) -> usize {
         self.flows.iter().filter(|flow| flow.broken.load(Relaxed)).count()
     }
 
-    /// Flows with a question that had no answer, by number: odd ones are UDP's, and which question it was.
-    pub(crate) fn late(&self) -> Vec<(usize, u64)> {
+    /// What became of broken flows, by number: even ones are TCP's, odd ones UDP's; of two neighbours each, IPv4 and IPv6.
+    pub(crate) fn late(&self) -> Vec<(usize, &str)> {
         let flows = self.flows.iter().enumerate().filter(|(_, flow)| flow.broken.load(Relaxed));
-        flows.map(|(number, flow)| (number, flow.answered.load(Relaxed))).collect()
+        flows.map(|(number, flow)| (number, flow.why.get().map_or("", String::as_str))).collect()
     }
 
     pub(crate) fn sent(&self) -> u64 {

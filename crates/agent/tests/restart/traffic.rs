@@ -2,9 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread::{Scope, ScopedJoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cellwall_testkit::net::Pod;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -25,6 +27,8 @@ pub(crate) struct Tally {
     pub(crate) sent: AtomicU64,
     pub(crate) answered: AtomicU64,
     pub(crate) broken: AtomicBool,
+    /// Why, and in which of the exchanges.
+    pub(crate) why: OnceLock<String>,
 }
 
 /// Stops the traffic when it goes, also when the test fails.
@@ -36,15 +40,45 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Echoes what comes to a pod, in both protocols and families, until told to stop.
-pub(crate) fn echo<'s>(scope: &'s Scope<'s, '_>, pod: &Pod, stop: &'s AtomicBool) {
+/// When traffic ends: first whoever asks, and then whoever answers, since a question that waits in a queue at that moment
+/// has been sent.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    pub(crate) stop: AtomicBool,
+    asking: AtomicUsize,
+}
+
+impl End {
+    fn is_over(&self) -> bool {
+        self.stop.load(Relaxed) && self.asking.load(SeqCst) == 0
+    }
+}
+
+/// A flow that may still ask.
+struct Asking<'a>(&'a End);
+
+impl<'a> Asking<'a> {
+    fn new(end: &'a End) -> Self {
+        end.asking.fetch_add(1, SeqCst);
+        Self(end)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Echoes what comes to a pod, in both protocols and families, until nobody asks any more.
+pub(crate) fn echo<'s>(scope: &'s Scope<'s, '_>, pod: &Pod, end: &'s End) {
     for address in pod.addresses() {
         let listener = pod.namespace.run(|| TcpListener::bind((address, ECHO))).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         scope.spawn(move || {
-            while !stop.load(Relaxed) {
+            while !end.is_over() {
                 match listener.accept() {
-                    Ok((stream, _)) => drop(scope.spawn(move || echo_stream(stream, stop))),
+                    Ok((stream, _)) => drop(scope.spawn(move || echo_stream(stream, end))),
                     Err(_) => sleep(Duration::from_millis(5)),
                 }
             }
@@ -53,20 +87,22 @@ pub(crate) fn echo<'s>(scope: &'s Scope<'s, '_>, pod: &Pod, stop: &'s AtomicBool
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
         scope.spawn(move || {
             let mut bytes = [0; 8];
-            while !stop.load(Relaxed) {
-                if let Ok((length, from)) = socket.recv_from(&mut bytes) {
-                    let _ = socket.send_to(&bytes[..length], from);
+            while !end.is_over() {
+                if let Ok((length, from)) = socket.recv_from(&mut bytes)
+                    && let Err(error) = socket.send_to(&bytes[..length], from)
+                {
+                    println!("{from} was not answered: {error}");
                 }
             }
         });
     }
 }
 
-fn echo_stream(mut stream: TcpStream, stop: &AtomicBool) {
+fn echo_stream(mut stream: TcpStream, end: &End) {
     stream.set_nonblocking(false).expect("a socket");
     stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
     let mut bytes = [0; 64];
-    while !stop.load(Relaxed) {
+    while !end.is_over() {
         match stream.read(&mut bytes) {
             Ok(0) => return,
             Ok(length) if stream.write_all(&bytes[..length]).is_ok() => {}
@@ -76,19 +112,20 @@ fn echo_stream(mut stream: TcpStream, stop: &AtomicBool) {
     }
 }
 
-/// Opens a TCP connection and keeps it busy; any reset, and any answer that is late, missing or wrong, breaks it.
+/// Opens a TCP connection, which whoever echoes until `end` answers, and keeps it busy; any reset, and any answer that is late, missing or wrong, breaks it.
 pub(crate) fn tcp<'s>(
     scope: &'s Scope<'s, '_>,
     (from, to): (&Pod, IpAddr),
-    stop: &'s AtomicBool,
+    (stop, end): (&'s AtomicBool, &'s End),
     tally: &'s Tally,
 ) -> ScopedJoinHandle<'s, ()> {
+    let asking = Asking::new(end);
     let stream = from.namespace.run(|| TcpStream::connect_timeout(&SocketAddr::new(to, ECHO), PATIENCE));
     let mut stream = stream.expect("it is allowed");
     stream.set_nodelay(true).expect("a socket");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     scope.spawn(move || {
-        run(stop, tally, |number| {
+        run(stop, asking, tally, |number| {
             stream.write_all(&number.to_be_bytes())?;
             let mut answer = [0; 8];
             stream.read_exact(&mut answer)?;
@@ -101,15 +138,16 @@ pub(crate) fn tcp<'s>(
 pub(crate) fn udp<'s>(
     scope: &'s Scope<'s, '_>,
     (from, to): (&Pod, IpAddr),
-    stop: &'s AtomicBool,
+    (stop, end): (&'s AtomicBool, &'s End),
     tally: &'s Tally,
 ) -> ScopedJoinHandle<'s, ()> {
+    let asking = Asking::new(end);
     let any = from.addresses()[usize::from(to.is_ipv6())];
     let socket = from.namespace.run(|| UdpSocket::bind((any, 0))).expect("a free port");
     socket.connect((to, ECHO)).expect("a route");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     scope.spawn(move || {
-        run(stop, tally, |number| {
+        run(stop, asking, tally, |number| {
             socket.send(&number.to_be_bytes())?;
             let mut answer = [0; 8];
             socket.recv(&mut answer)?;
@@ -118,12 +156,21 @@ pub(crate) fn udp<'s>(
     })
 }
 
-fn run(stop: &AtomicBool, tally: &Tally, mut exchange: impl FnMut(u64) -> io::Result<bool>) {
+fn run(
+    stop: &AtomicBool,
+    _asking: Asking<'_>,
+    tally: &Tally,
+    mut exchange: impl FnMut(u64) -> io::Result<bool>,
+) {
     while !stop.load(Relaxed) {
         let number = tally.sent.fetch_add(1, Relaxed);
+        let start = Instant::now();
         match exchange(number) {
             Ok(true) => tally.answered.fetch_add(1, Relaxed),
-            _ => return tally.broken.store(true, Relaxed),
+            other => {
+                let _ = tally.why.set(format!("exchange {number}, after {:?}: {other:?}", start.elapsed()));
+                return tally.broken.store(true, Relaxed);
+            }
         };
         sleep(PACE);
     }

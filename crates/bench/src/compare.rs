@@ -69,8 +69,9 @@ fn cases(rig: &mut Rig, scene: &Scene, builds: &[Program]) -> Result<()> {
             verdict,
             programs,
             floor: None,
+            beside: None,
         };
-        let costs = case.measure(rig, ROUNDS)?;
+        let (costs, _) = case.measure(rig, ROUNDS)?;
         print!("  {name:<16} {} {:6.1}", floor.name(), costs[&floor].median);
         for build in builds {
             let cost = costs[build];

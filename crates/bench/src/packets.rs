@@ -1,12 +1,10 @@
 //! What a packet costs: the cases, for one state of policies.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::drive::Drive;
-use crate::driver::Program;
+use crate::driver::{Program, Template};
 use crate::executed::Executed;
 use crate::objects::Peers;
 use crate::rig::{FIRST_PORT, Rig, Target, UPLINK};
@@ -16,6 +14,23 @@ use crate::sample::{Before, Case, Cost, NEXT, SHOT};
 pub(crate) const FLOWS: u32 = 50_000;
 const SYN: u32 = 2;
 pub(crate) const ACK: u32 = 16;
+
+/// What a case may cost of what it is compared with.
+pub(crate) fn limit(case: &str, is_v6: bool) -> f64 {
+    match case.trim_start_matches("out: ") {
+        _ if is_v6 => 1.4,
+        case if case.starts_with("first") => 1.4,
+        _ => 1.5,
+    }
+}
+
+/// The net cost of the shipped program, and of what it is compared with.
+fn compared(rig: &mut Rig, rounds: usize, case: &Case<'_>) -> Result<(Cost, Option<(&'static str, Cost)>)> {
+    let (mut costs, beside) = case.measure(rig, rounds)?;
+    let ours = costs.remove(&case.programs[0]).context("it was measured")?;
+    let floor = costs.into_iter().next().map(|(floor, cost)| (floor.name(), cost));
+    Ok((ours, floor.or(beside.map(|cost| ("IPv4", cost)))))
+}
 
 /// A state of policies and the family of the packets.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +50,19 @@ pub(crate) struct Row {
     pub(crate) flows: u32,
     /// Net nanoseconds of the shipped program.
     pub(crate) ours: Cost,
-    /// The floor and its net nanoseconds; IPv6 has none.
+    /// What it is compared with and its net nanoseconds: a floor, and of IPv6, which has none, the same of IPv4.
     pub(crate) floor: Option<(&'static str, Cost)>,
+    /// The ratios of all times it was measured: once, and twice more where the first was above its bar.
+    pub(crate) ratios: Vec<f64>,
     pub(crate) executed: Executed,
 }
 
 impl Row {
-    /// How much the shipped program costs of what the floor does.
+    /// How much the shipped program costs of what it is compared with: the middle of the times it was measured.
     pub(crate) fn ratio(&self) -> Option<f64> {
-        self.floor.map(|(_, floor)| self.ours.median / floor.median)
+        let mut ratios = self.ratios.clone();
+        ratios.sort_by(f64::total_cmp);
+        ratios.get(ratios.len() / 2).copied()
     }
 }
 
@@ -71,8 +90,17 @@ impl Scene {
         name: &'static str,
         case: &Case<'_>,
     ) -> Result<Row> {
-        let mut costs: BTreeMap<Program, Cost> = case.measure(rig, rounds)?;
         let ours = case.programs[0];
+        let (cost, floor) = compared(rig, rounds, case)?;
+        let ratio = |cost: Cost, floor: Option<(_, Cost)>| floor.map(|(_, floor)| cost.median / floor.median);
+        let mut ratios = Vec::from_iter(ratio(cost, floor));
+        // One of a hundred rows meets a disturbance of the machine. All three are told, and the middle one counts.
+        if ratios.first().is_some_and(|ratio| *ratio > limit(name, self.is_v6)) {
+            for _ in 0..2 {
+                let (cost, floor) = compared(rig, rounds, case)?;
+                ratios.extend(ratio(cost, floor));
+            }
+        }
         // What a case of its own would add is not there while its packets are counted.
         case.prepare(rig, ours)?;
         let executed = rig.machine.run(ours, case.template, &case.drive, case.verdict)?;
@@ -82,9 +110,10 @@ impl Scene {
             ports: self.ports,
             ipv6: self.is_v6,
             flows: case.drive.flows,
-            ours: costs.remove(&ours).expect("it was measured"),
+            ours: cost,
+            floor,
+            ratios,
             executed,
-            floor: costs.into_iter().next().map(|(floor, cost)| (floor.name(), cost)),
         };
         println!(
             "  {name:<22} {:>14} peers {:>3} ports {:>6} flows v{}  ours {:7.1} ({:7.1})  floor {:>7} ratio {}  {} instructions {} lookups",
@@ -107,6 +136,19 @@ impl Scene {
         if self.is_v6 { vec![ours] } else { vec![ours, floor] }
     }
 
+    /// The packet of IPv4 that one of IPv6 is compared with.
+    fn beside(&self, target: Target, to_pod: bool) -> Option<Template> {
+        self.is_v6.then(|| Rig::template(target, to_pod, false))
+    }
+
+    /// [`Self::establish`] of both families where they are compared.
+    fn establish_all(&self, rig: &mut Rig, target: Target, by_peer: bool) -> Result<()> {
+        if self.is_v6 {
+            Self { is_v6: false, ..*self }.establish(rig, target, by_peer)?;
+        }
+        self.establish(rig, target, by_peer)
+    }
+
     /// All cases of one direction of opening at one pod.
     pub(crate) fn measure(&self, rig: &mut Rig, target: Target, rounds: usize) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
@@ -114,6 +156,7 @@ impl Scene {
         rig.forget_all(self.is_v6)?;
         let in_ = Rig::template(target, true, self.is_v6);
         let out = Rig::template(target, false, self.is_v6);
+        let [in4, out4] = [true, false].map(|to_pod| self.beside(target, to_pod));
         let first = Case {
             target,
             template: &in_,
@@ -123,14 +166,15 @@ impl Scene {
             verdict: NEXT,
             programs: self.programs(Program::ToPod, Program::FirstLru),
             floor: None,
+            beside: in4.as_ref(),
         };
         let name = if isolated { "first" } else { "first, not isolated" };
         rows.push(self.row(rig, rounds, name, &first)?);
 
-        self.establish(rig, target, true)?;
+        self.establish_all(rig, target, true)?;
         let names = if isolated { ["established", "reply"] } else { ["established, open", "reply, open"] };
-        for (name, template, program) in
-            [(names[0], &in_, Program::ToPod), (names[1], &out, Program::FromPod)]
+        for (name, template, beside, program) in
+            [(names[0], &in_, &in4, Program::ToPod), (names[1], &out, &out4, Program::FromPod)]
         {
             for flows in [1, 1000, FLOWS] {
                 let to_pod = u32::from(program == Program::ToPod);
@@ -143,6 +187,7 @@ impl Scene {
                     verdict: NEXT,
                     programs: self.programs(program, Program::LeanEst),
                     floor: None,
+                    beside: beside.as_ref(),
                 };
                 if !self.is_v6 {
                     rig.driver.connect(template, &Drive { flows: FLOWS, ..case.drive })?;
@@ -161,6 +206,7 @@ impl Scene {
     fn denied(&self, rig: &mut Rig, rounds: usize) -> Result<Vec<Row>> {
         let target = Target::Isolated;
         let [out, into] = [false, true].map(|to_pod| Rig::template(target, to_pod, self.is_v6));
+        let [out4, in4] = [false, true].map(|to_pod| self.beside(target, to_pod));
         let unlisted = Drive { first_peer: self.peers.count(), ..self.drive(FLOWS) };
         let unopened = Drive { first_port: u32::from(FIRST_PORT) + 1, ..self.drive(FLOWS) };
         let mut rows = Vec::new();
@@ -177,6 +223,7 @@ impl Scene {
                 verdict: SHOT,
                 programs: self.programs(Program::ToPod, Program::ParseHashLpm),
                 floor: None,
+                beside: in4.as_ref(),
             };
             rows.push(self.row(rig, rounds, names[0], &inward)?);
             let outward = Case {
@@ -184,6 +231,7 @@ impl Scene {
                 drive: Drive { opened_by_peer: 0, to_pod: 0, ..drive },
                 programs: self.programs(Program::FromPod, Program::ParseHashLpm),
                 floor: Some((&into, drive)),
+                beside: out4.as_ref(),
                 ..inward
             };
             rows.push(self.row(rig, rounds, names[1], &outward)?);
@@ -196,6 +244,7 @@ impl Scene {
         let target = Target::Isolated;
         let mut rows = Vec::new();
         let [template, into] = [false, true].map(|to_pod| Rig::template(target, to_pod, self.is_v6));
+        let out4 = self.beside(target, false);
         let opens = Drive { opened_by_peer: 0, to_pod: 0, ..self.drive(FLOWS) };
         rig.forget_all(self.is_v6)?;
         let first = Case {
@@ -207,9 +256,10 @@ impl Scene {
             verdict: NEXT,
             programs: self.programs(Program::FromPod, Program::FirstLru),
             floor: Some((&into, self.drive(FLOWS))),
+            beside: out4.as_ref(),
         };
         rows.push(self.row(rig, rounds, "out: first", &first)?);
-        self.establish(rig, target, false)?;
+        self.establish_all(rig, target, false)?;
         for flows in [1, 1000, FLOWS] {
             let case = Case {
                 drive: Drive { flags: ACK, flows, ..opens },

@@ -42,7 +42,12 @@ pub(crate) struct Case<'a> {
     pub(crate) programs: Vec<Program>,
     /// The packets that the floor gets instead, which looks for the peer in the source.
     pub(crate) floor: Option<(&'a Template, Drive)>,
+    /// The same packets of the other family: the first program gets both, in turns.
+    pub(crate) beside: Option<&'a Template>,
 }
+
+/// What the programs of a case cost, and what the first one does with the packets beside them.
+pub(crate) type Costs = (BTreeMap<Program, Cost>, Option<Cost>);
 
 /// Nanoseconds a packet, the empty program's taken off.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -53,25 +58,42 @@ pub(crate) struct Cost {
 
 impl Case<'_> {
     /// Takes `rounds` samples of every program, in turns, and takes the empty program's off.
-    pub(crate) fn measure(&self, rig: &mut Rig, rounds: usize) -> Result<BTreeMap<Program, Cost>> {
-        let programs = || std::iter::once(Program::Empty).chain(self.programs.iter().copied());
-        let mut samples: BTreeMap<Program, Vec<f64>> = BTreeMap::new();
+    pub(crate) fn measure(&self, rig: &mut Rig, rounds: usize) -> Result<Costs> {
+        let beside = self.beside.map(|template| Case {
+            template,
+            programs: vec![self.programs[0]],
+            floor: None,
+            beside: None,
+            ..*self
+        });
+        let (mut own, mut others) = (Samples::new(), Samples::new());
         for round in 0..=rounds {
-            for program in programs() {
-                let sample = self.sample(rig, program)?;
-                // The first round warms up.
-                if round > 0 {
-                    samples.entry(program).or_default().push(sample);
-                }
-            }
+            // The first round warms up.
+            let counts = round > 0;
+            self.turn(rig, counts, &mut own)?;
+            beside.as_ref().map_or(Ok(()), |case| case.turn(rig, counts, &mut others))?;
         }
         // A floor does the work of a verdict, and gives none.
         self.check(rig, self.programs[0])?;
-        let costs: BTreeMap<Program, Cost> =
-            samples.into_iter().map(|(program, mut samples)| (program, cost(&mut samples))).collect();
-        let empty = costs[&Program::Empty];
-        let net = |cost: Cost| Cost { min: cost.min - empty.min, median: cost.median - empty.median };
-        Ok(costs.into_iter().filter(|(p, _)| *p != Program::Empty).map(|(p, c)| (p, net(c))).collect())
+        let other = match &beside {
+            Some(case) => {
+                case.check(rig, case.programs[0])?;
+                net(others).into_values().next()
+            }
+            None => None,
+        };
+        Ok((net(own), other))
+    }
+
+    /// A sample of every program, one after the other.
+    fn turn(&self, rig: &mut Rig, counts: bool, samples: &mut Samples) -> Result<()> {
+        for program in std::iter::once(Program::Empty).chain(self.programs.iter().copied()) {
+            let sample = self.sample(rig, program)?;
+            if counts {
+                samples.entry(program).or_default().push(sample);
+            }
+        }
+        Ok(())
     }
 
     /// One sample: nanoseconds a packet.
@@ -128,6 +150,17 @@ impl Case<'_> {
         }
         Ok(())
     }
+}
+
+type Samples = BTreeMap<Program, Vec<f64>>;
+
+/// Costs without the empty program's.
+fn net(samples: Samples) -> BTreeMap<Program, Cost> {
+    let costs: BTreeMap<Program, Cost> =
+        samples.into_iter().map(|(program, mut samples)| (program, cost(&mut samples))).collect();
+    let empty = costs[&Program::Empty];
+    let net = |cost: Cost| Cost { min: cost.min - empty.min, median: cost.median - empty.median };
+    costs.into_iter().filter(|(p, _)| *p != Program::Empty).map(|(p, c)| (p, net(c))).collect()
 }
 
 pub(crate) fn cost(samples: &mut [f64]) -> Cost {

@@ -31,6 +31,10 @@ use crate::model::{
 };
 use crate::wanted::ServiceKey;
 
+/// How many backends of a Service are kept at each key to see whether policies allow one: thousands of ports times thousands
+/// of endpoints would be more than an agent has room for.
+const OTHERS_KEPT: usize = 64;
+
 /// An address and port at which a Service ends.
 pub(crate) type Backend = (IpAddr, u16);
 
@@ -42,7 +46,7 @@ pub(crate) struct AtSource {
     pub(crate) object: ObjectKey,
     /// Backends that the source is judged on, each with its class.
     pub(crate) listed: Vec<(Backend, u32)>,
-    /// Classes and ports of all its backends.
+    /// Classes and ports of these and of the first of its other backends.
     pub(crate) all: BTreeSet<(u32, u16)>,
 }
 
@@ -139,7 +143,7 @@ struct Claim {
     object: ObjectKey,
     /// Backends that the source is judged on; of several objects with the same address, those of all.
     listed: BTreeSet<Backend>,
-    /// All backends of objects of which some are listed.
+    /// Backends of objects of which some are listed: those, and the first of the others.
     backends: BTreeSet<Backend>,
     /// Where backends of a port of tunnels are.
     tunnels: BTreeSet<IpAddr>,
@@ -172,8 +176,10 @@ impl Claims<'_> {
         if crate::planted("the-last-claim-wins") {
             claim.listed.clear();
         }
-        if listed.iter().any(|backend| backends.binary_search(backend).is_ok()) {
-            claim.backends.extend(backends);
+        let here: Vec<_> = listed.iter().filter(|backend| backends.binary_search(backend).is_ok()).collect();
+        if !here.is_empty() {
+            claim.backends.extend(here);
+            claim.backends.extend(backends.iter().take(OTHERS_KEPT));
         }
         claim.listed.extend(listed);
         claim.tunnels.extend(tunnels);

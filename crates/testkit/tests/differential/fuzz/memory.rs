@@ -13,7 +13,7 @@ use cellwall_testkit::memory::{MARK, Memory};
 use cellwall_testkit::objects::Rng;
 use cellwall_verdict::{Verdict, arrive, process};
 
-use super::scene::{at_hook, hex, judge, next, usual_place, wrong};
+use super::scene::{at_hook, back, hex, judge, next, usual_place, wrong};
 use crate::cluster::{SECRET, planned};
 use crate::report::number;
 
@@ -173,6 +173,9 @@ fn nothing_passes_that_the_judge_denies() {
             if direction == Direction::Egress {
                 stamped += 1;
                 found = found.or(hook.ask_behind(&frame, stamps[stamped % stamps.len()]));
+            }
+            if round % 4 == 0 {
+                found = found.or(hook.ask(direction.reverse(), &back(&frame)));
             }
             wrong.extend(found.map(|found| format!("seed {seed}, {class:?}, frame {round}: {found}")));
         }

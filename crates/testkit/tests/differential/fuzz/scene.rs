@@ -101,6 +101,23 @@ pub(crate) fn next(rng: &mut Rng, class: Class, place: &Place, seen: &Coverage) 
     (direction, mutate(rng, &frame, other))
 }
 
+/// The frame that comes back: hardware addresses, addresses and ports change places, which no checksum notices.
+pub(crate) fn back(frame: &[u8]) -> Vec<u8> {
+    let ends: &[(usize, usize)] = match frame.get(12..14) {
+        Some([0x08, 0x00]) => &[(0, 6), (26, 4), (34, 2)],
+        Some([0x86, 0xdd]) => &[(0, 6), (22, 16), (54, 2)],
+        _ => &[(0, 6)],
+    };
+    let mut frame = frame.to_vec();
+    for (first, length) in ends {
+        let end = frame.len();
+        for at in (*first..first + length).filter(|at| at + length < end) {
+            frame.swap(at, at + length);
+        }
+    }
+    frame
+}
+
 /// What is wrong with what became of a frame.
 pub(crate) fn wrong(sentence: Sentence, passes: bool) -> Option<&'static str> {
     match (sentence, passes) {

@@ -57,9 +57,9 @@ impl Machine {
 
     pub(crate) fn text(&self) -> String {
         format!(
-            "- {}, `{}`\n- Linux {}, {} CPUs of {}, {} GiB\n- Programs loaded and measured with CAP_BPF, CAP_NET_ADMIN \
-             and CAP_PERFMON alone, as shipped; every time is of the measuring thread's own CPU clock\n- Load average \
-             {} before, {} after: where it is above 1 others worked on the same CPUs and caches\n\n",
+            "- {}, `{}`\n- Linux {}, {} CPUs of {}, {} GiB\n- Test runs, and what grows, with CAP_BPF, CAP_NET_ADMIN \
+             and CAP_PERFMON alone, as shipped; what goes over wires with all rights, which making them takes. Every time is of \
+             the measuring thread's own CPU clock\n- Load average {} before, {} after: where it is above 1 others worked on the same CPUs and caches\n\n",
             self.date,
             self.command,
             self.kernel,

@@ -14,14 +14,32 @@ use crate::scene::{ATTEMPTS, FEW, Scene, both};
 const ROUNDS: usize = 5;
 
 impl Scene {
-    /// An address of each family of three pods, with a port.
-    fn backends(&self, family: usize, ports: [(&str, u16); 3]) -> [SocketAddr; 3] {
+    /// The addresses of four pods in a family, each with a port.
+    fn backends(&self, family: usize, ports: [(&str, u16); 4]) -> [SocketAddr; 4] {
         ports.map(|(pod, port)| SocketAddr::new(self.pod(pod)[family], port))
     }
 
     /// Where port `web` of a Service of the pods `in: mixed` leads.
-    fn mixed(&self, family: usize) -> [SocketAddr; 3] {
-        self.backends(family, [("good", 8080), ("other-port", 9090), ("bad", 8080)])
+    fn mixed(&self, family: usize) -> [SocketAddr; 4] {
+        self.backends(family, [("good", 8080), ("other-port", 9090), ("bad", 8080), ("deaf", 8080)])
+    }
+
+    /// Where port `udp` leads.
+    fn mixed_udp(&self, family: usize) -> [SocketAddr; 4] {
+        self.backends(family, ["good", "other-port", "bad", "deaf"].map(|pod| (pod, 8081)))
+    }
+
+    /// A Service with nobody behind it who is denied: then every attempt must be answered, also one that leaves no trace in
+    /// nf_conntrack.
+    fn all_are_answered(&self, what: &str, family: usize, to: impl Fn(u16) -> SocketAddr) {
+        let good = self.pod("good")[family];
+        for (port, transport, backend) in
+            [(80, Transport::Tcp, 8080), (82, Transport::Tcp, 8080), (81, Transport::Udp, 8081)]
+        {
+            for _ in 0..ROUNDS {
+                self.judges(what, to(port), transport, &[SocketAddr::new(good, backend)]);
+            }
+        }
     }
 
     /// Cluster addresses, named target ports that differ per pod, several ports, both protocols.
@@ -30,43 +48,50 @@ impl Scene {
         both(|family| {
             let to = |port: u16| SocketAddr::new(cluster[family], port);
             self.judges("a named port", to(80), Transport::Tcp, &self.mixed(family));
-            let fixed = self.backends(family, [("good", 8081), ("other-port", 8081), ("bad", 8081)]);
-            self.judges("UDP", to(81), Transport::Udp, &fixed);
+            self.judges("UDP", to(81), Transport::Udp, &self.mixed_udp(family));
         });
     }
 
-    /// Two TCP ports of one Service, with no backend that is denied: then every attempt must be answered, also one that
-    /// leaves no trace in nf_conntrack.
     pub(crate) fn allowed_backends(&self) {
         let cluster = self.serve("allowed", &json!({"selector": {"app": "good"}}));
         both(|family| {
-            let backend = [SocketAddr::new(self.pod("good")[family], 8080)];
-            for port in [80, 82] {
-                for _ in 0..ROUNDS {
-                    let to = SocketAddr::new(cluster[family], port);
-                    self.judges("allowed", to, Transport::Tcp, &backend);
-                }
-            }
+            self.all_are_answered("allowed", family, |port| SocketAddr::new(cluster[family], port));
         });
     }
 
     pub(crate) fn external_addresses(&self) {
-        let external = ["198.51.100.7", "2001:db8::7"];
-        self.serve("external", &json!({"selector": {"in": "mixed"}, "externalIPs": external}));
+        let mixed = ["198.51.100.7", "2001:db8::7"];
+        let good = ["198.51.100.8", "2001:db8::8"];
+        self.serve("external", &json!({"selector": {"in": "mixed"}, "externalIPs": mixed}));
+        self.serve("external-good", &json!({"selector": {"app": "good"}, "externalIPs": good}));
         both(|family| {
-            let to = SocketAddr::new(external[family].parse().expect("an address"), 80);
-            self.judges("an external address", to, Transport::Tcp, &self.mixed(family));
+            let [mixed, good] =
+                [mixed, good].map(|addresses| addresses[family].parse::<IpAddr>().expect("an address"));
+            let to = |port| SocketAddr::new(mixed, port);
+            self.judges("an external address", to(80), Transport::Tcp, &self.mixed(family));
+            self.judges("an external address, UDP", to(81), Transport::Udp, &self.mixed_udp(family));
+            self.all_are_answered("an external address, allowed", family, |port| SocketAddr::new(good, port));
         });
+    }
+
+    /// The node ports of a Service, by the names of its ports.
+    fn node_port(&self, service: &str, name: &str) -> u16 {
+        let path = format!("get service {service} -o jsonpath={{.spec.ports[?(@.name=='{name}')].nodePort}}");
+        self.kubectl(&path, "").parse().expect("a port")
     }
 
     pub(crate) fn node_ports(&self) {
         self.serve("node-port", &json!({"selector": {"in": "mixed"}, "type": "NodePort"}));
-        let number =
-            self.kubectl("get service node-port -o jsonpath={.spec.ports[?(@.name=='web')].nodePort}", "");
-        let number: u16 = number.parse().expect("a port");
+        self.serve("node-port-good", &json!({"selector": {"app": "good"}, "type": "NodePort"}));
+        let [web, udp] = ["web", "udp"].map(|name| self.node_port("node-port", name));
+        let good = [(80, "web"), (81, "udp"), (82, "fixed")]
+            .map(|(port, name)| (port, self.node_port("node-port-good", name)));
         both(|family| {
-            let to = SocketAddr::new(node(family), number);
-            self.judges("a node port", to, Transport::Tcp, &self.mixed(family));
+            let to = |port| SocketAddr::new(node(family), port);
+            self.judges("a node port", to(web), Transport::Tcp, &self.mixed(family));
+            self.judges("a node port, UDP", to(udp), Transport::Udp, &self.mixed_udp(family));
+            let number = |port: u16| good.iter().find(|(of, _)| *of == port).expect("one of three").1;
+            self.all_are_answered("a node port, allowed", family, |port| to(number(port)));
         });
     }
 
@@ -133,24 +158,31 @@ impl Scene {
         });
     }
 
-    /// The positive control: with the policy taken away every backend answers, and nobody is still nobody.
+    /// The positive control: with the policies taken away every backend answers, and nobody is still nobody.
     pub(crate) fn without_the_policy(&self) {
-        self.kubectl("delete networkpolicy client", "");
+        self.kubectl("delete networkpolicy --all", "");
         self.until_isolated(false);
         let [mixed, nobody] = ["mixed", "nobody"].map(|service| self.cluster_addresses(service));
+        let web = self.node_port("node-port", "web");
         both(|family| {
-            let to = SocketAddr::new(mixed[family], 80);
-            let mut led = BTreeSet::new();
-            let attempts = self.attempts(to, Transport::Tcp, ATTEMPTS);
-            let table = self.connections();
-            for attempt in attempts {
-                assert_eq!(attempt.outcome, Outcome::Answered, "{to} without a policy: {attempt:?}");
-                led.extend(attempt.chosen(&table, to, Transport::Tcp));
-            }
-            assert_eq!(led.len(), 3, "{led:?}");
+            self.leads_everywhere(SocketAddr::new(mixed[family], 80), 4);
+            self.leads_everywhere(SocketAddr::new(node(family), web), 4);
+            self.leads_everywhere(SocketAddr::new(node(family), 8102), 1);
             let to = SocketAddr::new(nobody[family], 80);
             self.all_end("nobody, without a policy", to, Outcome::Refused, FEW);
         });
+    }
+
+    /// Every attempt is answered, by so many backends.
+    fn leads_everywhere(&self, to: SocketAddr, backends: usize) {
+        let mut led = BTreeSet::new();
+        let attempts = self.attempts(to, Transport::Tcp, ATTEMPTS);
+        let table = self.connections();
+        for attempt in attempts {
+            assert_eq!(attempt.outcome, Outcome::Answered, "{to} without a policy: {attempt:?}");
+            led.extend(attempt.chosen(&table, to, Transport::Tcp));
+        }
+        assert_eq!(led.len(), backends, "{to} led to {led:?}");
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) fn pods() -> Vec<(&'static str, Value, u16, Value)> {
         // Its port `web` is another one, which the client may not ask.
         ("other-port", json!({"may": "yes", "in": "mixed"}), 9090, json!({})),
         ("bad", json!({"in": "mixed"}), 8080, json!({})),
+        // The client may ask it, and it lets nobody in.
+        ("deaf", json!({"may": "yes", "in": "mixed"}), 8080, json!({})),
         ("on-host", json!({"in": "host"}), 8090, json!({"hostNetwork": true})),
     ]
 }
@@ -47,6 +49,16 @@ pub(crate) fn policy() -> Value {
             {"to": [{"podSelector": {"matchLabels": {"may": "yes"}}}],
              "ports": [{"port": 8080}, {"port": 8081, "protocol": "UDP"}]},
             {"to": outside, "ports": [{"port": ECHO}]}]}})
+}
+
+/// Who lets in nobody: the client, so that every answer is told from a question, and the backend that is deaf. Whom a backend
+/// lets in by name is not tried here: by way of the node's ports it is the node that comes.
+pub(crate) fn doors() -> [Value; 2] {
+    ["client", "deaf"].map(|app| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": format!("into-{app}")}, "spec": {
+                "podSelector": {"matchLabels": {"app": app}}, "policyTypes": ["Ingress"], "ingress": []}})
+    })
 }
 
 /// A Service of both families. `more` is put over its `spec`.

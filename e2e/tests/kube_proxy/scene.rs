@@ -1,4 +1,4 @@
-//! A cluster with pods behind Services, an agent, and a client whose egress is isolated.
+//! A cluster with pods behind Services, an agent, and a client that is isolated in both directions, as backends are.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use cellwall_e2e::heartbeat;
 use cellwall_e2e::node::OUTSIDE;
 use serde_json::Value;
 
-use crate::objects::{ECHO, pod, pods, policy, service};
+use crate::objects::{ECHO, doors, pod, pods, policy, service};
 
 /// How long something may take that has no promise. Machines are shared.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -60,6 +60,9 @@ impl Scene {
             scene.pods.push((name, scene.addresses(name)));
         }
         scene.apply(&policy());
+        for door in doors() {
+            scene.apply(&door);
+        }
         scene.until_isolated(true);
         for address in OUTSIDE {
             scene.echo(address.parse().expect("an address"));
@@ -103,12 +106,15 @@ impl Scene {
         agent::until(&self.cluster, question, PATIENCE, wanted).expect("the agent comes to say so")
     }
 
-    /// Waits until the egress of the client is isolated, or open.
+    /// Waits until everybody is isolated whom the policies isolate, or nobody.
     pub(crate) fn until_isolated(&self, isolated: bool) {
+        let wanted = [("client", "egress"), ("client", "ingress"), ("deaf", "ingress")];
         self.until("endpoints", |answer| {
             let endpoints = answer["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
-            let is_isolated = |e: &Value| e["egress"]["isolated"] == true;
-            endpoints.iter().any(|e| e["pod"]["name"] == "client" && is_isolated(e) == isolated)
+            wanted.iter().all(|(pod, direction)| {
+                let is_so = |e: &Value| (e[direction]["isolated"] == true) == isolated;
+                endpoints.iter().any(|e| e["pod"]["name"] == *pod && is_so(e))
+            })
         });
     }
 
@@ -132,7 +138,7 @@ impl Scene {
         two(&self.kubectl(&format!("get service {service} -o jsonpath={{.spec.clusterIPs[*]}}"), ""))
     }
 
-    /// What policy says about a connection of the client to there.
+    /// What policies say about a connection of the client to there.
     fn is_allowed(&self, to: SocketAddr, transport: Transport) -> bool {
         let is_of = |name: &str| self.pod(name).contains(&to.ip());
         let asked = match transport {

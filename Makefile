@@ -25,7 +25,7 @@ image: setup ## Build the container image, an OCI archive, into target/image
 chart: ## Check the Helm chart: lint, what it renders against deploy/helm/golden, and what it has to refuse (Go)
 	@scripts/setup.sh chart && scripts/chart.sh
 
-bench: setup ## Measure what packets, tables and changes cost, into benches/RESULTS.md (root, 10 minutes; QUICK=1: fewer sizes)
+bench: setup ## Measure what packets, tables and changes cost, into benches/RESULTS.md (root, half an hour; QUICK=1: fewer sizes)
 	@scripts/setup.sh bench && cargo build --locked --release -p cellwall-bench
 	target/release/cellwall-bench run $(if $(QUICK),--quick)
 

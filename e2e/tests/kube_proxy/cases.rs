@@ -74,7 +74,7 @@ impl Scene {
         });
     }
 
-    /// The node ports of a Service, by the names of its ports.
+    /// The port of every node for the port of this name of a Service.
     fn node_port(&self, service: &str, name: &str) -> u16 {
         let path = format!("get service {service} -o jsonpath={{.spec.ports[?(@.name=='{name}')].nodePort}}");
         self.kubectl(&path, "").parse().expect("a port")

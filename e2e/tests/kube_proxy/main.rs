@@ -1,8 +1,8 @@
 //! Connections to Services that a real kube-proxy translates, judged on the backend that it chose.
 //!
 //! What it chose is read from nf_conntrack: every single attempt is answered exactly when the policy of its client allows
-//! the address and port that its connection was led to, and gets nothing at all otherwise. In the end, without the policy,
-//! every one is answered. Both modes of kube-proxy are tried, each with routed pods and with pods on a bridge, all with every
+//! the address and port that its connection was led to and that of the backend lets it in, and gets nothing at all otherwise.
+//! In the end, without policies, every one is answered. Both modes of kube-proxy are tried, each with routed pods and with pods on a bridge, all with every
 //! case and in both families.
 
 mod cases;

@@ -112,7 +112,7 @@ fn echo_stream(mut stream: TcpStream, end: &End) {
     }
 }
 
-/// Opens a TCP connection, which whoever echoes until `end` answers, and keeps it busy; any reset, and any answer that is late, missing or wrong, breaks it.
+/// Opens a TCP connection and keeps it busy until `stop`, with whoever echoes until `end`; any reset, and any answer that is late, missing or wrong, breaks it.
 pub(crate) fn tcp<'s>(
     scope: &'s Scope<'s, '_>,
     (from, to): (&Pod, IpAddr),

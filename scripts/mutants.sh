@@ -1,46 +1,74 @@
 #!/bin/bash
 # Plants each bug of mutants.txt and expects its test to fail. All of them are in one build (feature `mutants` of
-# cellwall-abi) and are chosen by CELLWALL_MUTANT when a test runs. Names as arguments: only these.
+# cellwall-abi) and are chosen by CELLWALL_MUTANT when a test runs. Names as arguments: only these. As many at once as there
+# are CPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # All packages, as `make test` has them, so that no library is built again; of their tests only these.
-tests=(--test differential --test packets --test tiers --test compile --test services --test kube --test run --test plugin --test files)
+binaries=(differential packets tiers compile services kube run plugin files)
 # Enough for every bug to show; a tenth of what `make test` does.
 export CELLWALL_SETS=${CELLWALL_SETS:-1000}
 
 rows() { grep -v '^#' mutants.txt | tr -s ' ' | sed 's/ *| */|/g'; }
 
-# One test; true when it passed.
-passes() {
-    CELLWALL_MUTANT=$1 cargo test --quiet --locked --features cellwall-abi/mutants --test "$3" -- --exact "$4" \
-        >"$log" 2>&1
+# run LOG MUTANT BINARY TEST: one test in its package's folder, as cargo runs it; true when it passed. Lines of the file
+# `programs` are BINARY FOLDER PROGRAM.
+run() {
+    local folder program
+    read -r folder program < <(sed -n "s/^$3 //p" "$programs")
+    (cd "$folder" && CARGO_MANIFEST_DIR=$folder CELLWALL_MUTANT=$2 "$program" --exact "$4" --color never) >"$1" 2>&1
 }
 
-log=$(mktemp) && trap 'rm -f "$log"' EXIT
-echo "mutants: building"
-cargo test --quiet --locked --features cellwall-abi/mutants "${tests[@]}" --no-run
-
 # A test that fails anyway catches nothing.
-rows | cut -d'|' -f2-4 | sort -u | while IFS='|' read -r package binary test; do
-    passes none "$package" "$binary" "$test" && grep -q '1 passed' "$log" ||
-        { tail -n 20 "$log"; echo "mutants: $test does not pass without any bug"; exit 1; }
-done
+unharmed() {
+    local log=$work/none.$BASHPID
+    run "$log" none "$2" "$3" && grep -q '1 passed' "$log" && return
+    tail -n 20 "$log"
+    echo "mutants: $3 does not pass without any bug"
+    return 1
+}
 
-caught=0 missed=0
-while IFS='|' read -r name package binary test what; do
-    [ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
-    grep -rqF "planted(\"$name\")" crates || { echo "mutants: $name is planted nowhere"; exit 1; }
-    if passes "$name" "$package" "$binary" "$test"; then
-        missed=$((missed + 1)) && printf 'MISSED  %-34s %s: %s\n' "$name" "$test" "$what"
+# One line that says what came of a bug; false unless its test caught it.
+plant() {
+    local name=$1 binary=$3 test=$4 what=$5 log=$work/$1
+    if run "$log" "$name" "$binary" "$test"; then
+        printf 'MISSED  %-34s %s: %s\n' "$name" "$test" "$what"
+    elif grep -q 'test result: FAILED' "$log"; then
+        printf 'caught  %-34s %s\n' "$name" "$what"
+        return
     else
-        grep -q 'test result: FAILED' "$log" || { tail -n 20 "$log"; echo "mutants: $name was not tried"; exit 1; }
-        caught=$((caught + 1)) && printf 'caught  %-34s %s\n' "$name" "$what"
+        printf 'UNTRIED %-34s %s\n' "$name" "$(tail -n 5 "$log" | tr '\n' ' ')"
     fi
-done < <(rows)
+    return 1
+}
+
+# each FUNCTION: calls it with the fields of every line of the input, on every CPU. False if one was.
+each() { tr '\n' '\0' | xargs -0 -r -n 1 -P "$(nproc)" bash -c 'IFS="|" read -ra fields <<<"$1"; "$0" "${fields[@]}"' "$1"; }
+
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+programs=$work/programs
+export work programs
+export -f run unharmed plant
+
+echo "mutants: building"
+cargo test --quiet --locked --features cellwall-abi/mutants "${binaries[@]/#/--test=}" --no-run --message-format json |
+    grep -F '"reason":"compiler-artifact"' | grep -F '"kind":["test"]' |
+    sed -nE 's/.*"manifest_path":"([^"]*)\/Cargo.toml".*"name":"([^"]*)","src_path".*"executable":"([^"]*)".*/\2 \1 \3/p' >"$programs"
+
 unlisted=$(grep -rhoE 'planted\("[a-z-]+"\)' crates | sort -u | sed 's/planted("//; s/")//' | while read -r name; do
     grep -q "^$name |" mutants.txt || echo "$name"
 done)
 [ -z "$unlisted" ] || { echo "mutants: planted and not listed: $unlisted"; exit 1; }
-echo "mutants: $caught caught, $missed missed"
-[ "$missed" = 0 ]
+rows | while IFS='|' read -r name package binary test what; do
+    grep -rqF "planted(\"$name\")" crates || { echo "mutants: $name is planted nowhere"; exit 1; }
+done
+
+rows | cut -d'|' -f2-4 | sort -u | each unharmed
+rows | while IFS='|' read -r name rest; do
+    [ $# != 0 ] && [[ " $* " != *" $name "* ]] || echo "$name|$rest"
+done >"$work/rows"
+each plant <"$work/rows" | tee "$work/told" || true
+caught=$(grep -c '^caught' "$work/told" || true)
+echo "mutants: $caught caught, $(($(wc -l <"$work/rows") - caught)) missed"
+[ "$caught" = "$(wc -l <"$work/rows")" ]

@@ -1,7 +1,7 @@
 //! The maps, and how the decision sees them. Names, keys and values are those of `cellwall_abi::tables`.
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
@@ -269,7 +269,7 @@ macro_rules! tables {
             #[inline(always)]
             fn now_us(&self) -> u32 {
                 // SAFETY: the helper has no arguments and cannot fail.
-                (unsafe { bpf_ktime_get_ns() } / 1000) as u32
+                (unsafe { bpf_ktime_get_coarse_ns() } / 1000) as u32
             }
         }
     };

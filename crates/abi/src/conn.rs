@@ -130,7 +130,8 @@ pub struct Conn {
     /// Tick of the first packet.
     pub created: u32,
     /// Microseconds from SYN to the third packet of the handshake; until then the low 32 bits of the time of the
-    /// SYN, in microseconds. 0 for other protocols.
+    /// SYN, in microseconds. 0 for other protocols. In steps of the kernel's timer (`CONFIG_HZ`: 1 to 10 ms), since the
+    /// exact clock costs a first packet 25 ns.
     pub handshake_us: u32,
     /// Id of the rule that allowed it, or [`crate::RULE_NONE`].
     pub rule: u32,

@@ -164,9 +164,8 @@ impl Helpers for Kernel<'_> {
             }
             // bpf_map_update_elem, bpf_ringbuf_submit: as if
             2 | 132 => Ok(0),
-            // bpf_ktime_get_ns, bpf_ktime_get_coarse_ns: later than any packet so far, so that each takes the way of the
-            // first of its tick
-            5 | 160 => Ok(u64::from(cellwall_datapath::now_tick() + 2) << cellwall_abi::TICK_SHIFT),
+            // bpf_ktime_get_coarse_ns: later than any packet so far, so that each takes the way of the first of its tick
+            160 => Ok(u64::from(cellwall_datapath::now_tick() + 2) << cellwall_abi::TICK_SHIFT),
             // bpf_skb_load_bytes
             26 => {
                 let bytes = memory.bytes(self.data + a[1], a[3].try_into()?)?.to_vec();

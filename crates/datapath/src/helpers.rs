@@ -6,11 +6,10 @@ use aya::sys::{BpfHelper, is_helper_supported};
 use crate::error::OpenError;
 
 /// Each helper, and what to do where there is none. Releases are those of bpf-helpers(7).
-const NEEDED: [(BpfHelper, &str, &str); 11] = [
+const NEEDED: [(BpfHelper, &str, &str); 10] = [
     (BpfHelper::BPF_FUNC_map_lookup_elem, "bpf_map_lookup_elem", ANY),
     (BpfHelper::BPF_FUNC_map_update_elem, "bpf_map_update_elem", ANY),
     (BpfHelper::BPF_FUNC_map_delete_elem, "bpf_map_delete_elem", ANY),
-    (BpfHelper::BPF_FUNC_ktime_get_ns, "bpf_ktime_get_ns", ANY),
     (BpfHelper::BPF_FUNC_skb_load_bytes, "bpf_skb_load_bytes", ANY),
     (BpfHelper::BPF_FUNC_skb_pull_data, "bpf_skb_pull_data", ANY),
     (BpfHelper::BPF_FUNC_skb_load_bytes_relative, "bpf_skb_load_bytes_relative", ANY),

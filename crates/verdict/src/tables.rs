@@ -102,6 +102,6 @@ pub trait Tables<F: Family> {
     fn insert_chosen(&self, key: &F::ChosenKey, chosen: &Chosen);
     /// Current tick ([`cellwall_abi::TICK_SHIFT`]), coarse.
     fn now(&self) -> u32;
-    /// Microseconds of the monotonic clock, low 32 bits, exact.
+    /// Microseconds of the monotonic clock, low 32 bits, as coarse: in steps of the kernel's timer, 1 to 10 ms.
     fn now_us(&self) -> u32;
 }

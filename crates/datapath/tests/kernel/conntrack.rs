@@ -21,7 +21,7 @@ const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 /// Makes the node track connections, and translate those to [`SERVICE`] as kube-proxy does: to the pod's port, and as
 /// if they came from the node. False, and said so, where `nft` is not there.
-fn tracking(net: &Net, service: Option<Ipv4Addr>) -> bool {
+pub(crate) fn tracking(net: &Net, service: Option<Ipv4Addr>) -> bool {
     let track = "add table inet cellwall-track
         add chain inet cellwall-track forward { type filter hook forward priority 0; }
         add rule inet cellwall-track forward ct state new accept";
@@ -144,7 +144,7 @@ fn isolate(world: &mut World, protocol: Protocol) {
     world.policy("out", "server", Direction::Egress, Vec::new());
 }
 
-fn addresses(pod: &Pod) -> BTreeMap<IpAddr, u32> {
+pub(crate) fn addresses(pod: &Pod) -> BTreeMap<IpAddr, u32> {
     pod.addresses().map(|address| (address, pod.ifindex)).into()
 }
 

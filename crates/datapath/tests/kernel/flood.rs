@@ -24,7 +24,7 @@ const SHORT: Duration = Duration::from_millis(300);
 /// Rows of tables that are too small: a pod may add sixteen times as many in one tick.
 const SMALL: u32 = 256;
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
@@ -41,8 +41,14 @@ impl Held {
         client.read_exact(&mut bytes)
     }
 
+    /// What the server says by itself; it arrives.
+    pub(crate) fn answer(&mut self) -> io::Result<()> {
+        self.1.write_all(b"pong")?;
+        self.0.read_exact(&mut [0; 4])
+    }
+
     /// Waits no longer than this for what the other side says.
-    fn wait(&self, at_most: Duration) {
+    pub(crate) fn wait(&self, at_most: Duration) {
         for stream in [&self.0, &self.1] {
             stream.set_read_timeout(Some(at_most)).expect("a socket");
         }

@@ -1,6 +1,7 @@
 //! The data path on the real kernel: in network namespaces of its own, with pins of its own. Needs root.
 
 mod audit;
+mod beyond;
 mod conntrack;
 mod features;
 mod flood;
@@ -12,6 +13,7 @@ mod open;
 mod place;
 mod raw;
 mod remove;
+mod revoked;
 mod services;
 mod shares;
 mod sockets;

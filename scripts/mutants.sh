@@ -12,18 +12,18 @@ export CELLWALL_SETS=${CELLWALL_SETS:-1000}
 
 rows() { grep -v '^#' mutants.txt | tr -s ' ' | sed 's/ *| */|/g'; }
 
-# run LOG MUTANT BINARY TEST: one test in its package's folder, as cargo runs it; true when it passed. Lines of the file
-# `programs` are BINARY FOLDER PROGRAM.
+# run LOG MUTANT PACKAGE BINARY TEST: one test in its package's folder, as cargo runs it; true when it passed. Lines of the
+# file `programs` are PACKAGE BINARY FOLDER PROGRAM.
 run() {
     local folder program
-    read -r folder program < <(sed -n "s/^$3 //p" "$programs")
-    (cd "$folder" && CARGO_MANIFEST_DIR=$folder CELLWALL_MUTANT=$2 "$program" --exact "$4" --color never) >"$1" 2>&1
+    read -r folder program < <(sed -n "s/^$3 $4 //p" "$programs")
+    (cd "$folder" && CARGO_MANIFEST_DIR=$folder CELLWALL_MUTANT=$2 "$program" --exact "$5" --color never) >"$1" 2>&1
 }
 
 # A test that fails anyway catches nothing.
 unharmed() {
     local log=$work/none.$BASHPID
-    run "$log" none "$2" "$3" && grep -q '1 passed' "$log" && return
+    run "$log" none "$@" && grep -q '1 passed' "$log" && return
     tail -n 20 "$log"
     echo "mutants: $3 does not pass without any bug"
     return 1
@@ -31,8 +31,8 @@ unharmed() {
 
 # One line that says what came of a bug; false unless its test caught it.
 plant() {
-    local name=$1 binary=$3 test=$4 what=$5 log=$work/$1
-    if run "$log" "$name" "$binary" "$test"; then
+    local name=$1 test=$4 what=$5 log=$work/$1
+    if run "$log" "${@:1:4}"; then
         printf 'MISSED  %-34s %s: %s\n' "$name" "$test" "$what"
     elif grep -q 'test result: FAILED' "$log"; then
         printf 'caught  %-34s %s\n' "$name" "$what"
@@ -54,7 +54,7 @@ export -f run unharmed plant
 echo "mutants: building"
 cargo test --quiet --locked --features cellwall-abi/mutants "${binaries[@]/#/--test=}" --no-run --message-format json |
     grep -F '"reason":"compiler-artifact"' | grep -F '"kind":["test"]' |
-    sed -nE 's/.*"manifest_path":"([^"]*)\/Cargo.toml".*"name":"([^"]*)","src_path".*"executable":"([^"]*)".*/\2 \1 \3/p' >"$programs"
+    sed -nE 's/.*#([a-z-]*)@.*"manifest_path":"([^"]*)\/Cargo.toml".*"name":"([^"]*)","src_path".*"executable":"([^"]*)".*/\1 \3 \2 \4/p' >"$programs"
 
 unlisted=$(grep -rhoE 'planted\("[a-z-]+"\)' crates | sort -u | sed 's/planted("//; s/")//' | while read -r name; do
     grep -q "^$name |" mutants.txt || echo "$name"

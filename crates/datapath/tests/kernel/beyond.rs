@@ -109,7 +109,8 @@ fn a_receiver_says_that_nobody_is_there() {
             let refused = socket.recv(&mut [0]).expect_err("nobody is there");
             assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
         }
-        assert_eq!(world.drops(), 0);
+        let [told, kept] = [Reason::Related, Reason::Unrelated].map(|r| world.count(r, Direction::Ingress));
+        assert_eq!((told, kept), (2, 0));
     });
 }
 

@@ -41,6 +41,11 @@ impl Held {
         client.read_exact(&mut bytes)
     }
 
+    /// Both ends, for whoever has to end them while they are used.
+    pub(crate) fn ends(&self) -> [TcpStream; 2] {
+        [&self.0, &self.1].map(|stream| stream.try_clone().expect("a descriptor"))
+    }
+
     /// What the server says by itself; it arrives.
     pub(crate) fn answer(&mut self) -> io::Result<()> {
         self.1.write_all(b"pong")?;
@@ -48,7 +53,7 @@ impl Held {
     }
 
     /// Waits no longer than this for what the other side says.
-    pub(crate) fn wait(&self, at_most: Duration) {
+    fn wait(&self, at_most: Duration) {
         for stream in [&self.0, &self.1] {
             stream.set_read_timeout(Some(at_most)).expect("a socket");
         }

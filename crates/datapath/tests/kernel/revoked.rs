@@ -1,9 +1,9 @@
 //! Rows B6 and B7 of docs/robustness.md, with counts: policies that come to running connections, and go from them.
 //! `CELLWALL_REVOCATIONS` makes it longer.
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cellwall_abi::{Direction, Reason};
 use cellwall_policy::flow::Protocol;
@@ -12,6 +12,7 @@ use cellwall_testkit::net::Pod;
 use crate::conntrack::{addresses, tracking};
 use crate::flood::{Held, number, open};
 use crate::place::place;
+use crate::sockets::until;
 use crate::world::{World, allow, pods};
 
 const PORT: u16 = 8080;
@@ -19,8 +20,6 @@ const PORT: u16 = 8080;
 const OTHERS: usize = 100;
 /// Connections from before the programs.
 const RUNNING: usize = 1000;
-/// After this without an answer a connection is cut; that it was, the counter says.
-const SHORT: Duration = Duration::from_millis(300);
 
 fn listen(pod: &Pod, family: usize) -> TcpListener {
     let address = pod.addresses()[family];
@@ -38,13 +37,12 @@ fn revoked(world: &World) -> u64 {
     Direction::ALL.map(|direction| world.count(Reason::Revoked, direction)).iter().sum()
 }
 
-/// Uses a connection until it is cut; when the last answer came. `begun` hears of the first.
-fn last_answer(mut held: Held, begun: &mpsc::Sender<()>) -> Instant {
-    held.wait(SHORT);
+/// Uses a connection until its ends are shut down; when the last answer came. `told` hears of each.
+fn last_answer(mut held: Held, told: &mpsc::Sender<()>) -> Instant {
     let mut last = Instant::now();
     while held.exchange().is_ok() {
         last = Instant::now();
-        let _ = begun.send(());
+        let _ = told.send(());
     }
     last
 }
@@ -66,16 +64,19 @@ fn what_is_revoked_is_cut_at_once_and_nothing_else_is() {
         for n in 0..number("CELLWALL_REVOCATIONS", 20) {
             let held = open(&friend, &listeners[usize::from(n % 2 == 1)]).expect("allowed");
             let before = revoked(&world);
-            let (begun, begins) = mpsc::channel();
+            let (ends, (told, answers)) = (held.ends(), mpsc::channel());
             let (written, last) = std::thread::scope(|scope| {
-                let using = scope.spawn(|| last_answer(held, &begun));
-                assert_eq!(begins.iter().take(100).count(), 100, "it is used");
+                let using = scope.spawn(|| last_answer(held, &told));
+                assert_eq!(answers.iter().take(100).count(), 100, "it is used");
                 let written = Instant::now();
                 admit(&mut world, &["other"]);
                 world.converge();
+                until("revoked", || revoked(&world) > before);
+                for end in ends {
+                    end.shutdown(Shutdown::Both).expect("open");
+                }
                 (written, using.join().expect("it ends"))
             });
-            assert!(revoked(&world) > before, "it was cut, and not merely slow");
             late.push(last.saturating_duration_since(written));
             for other in &mut others {
                 other.exchange().expect("nobody revoked this one");
@@ -123,8 +124,14 @@ fn a_policy_that_comes_cuts_no_running_connection_that_it_allows() {
         // One that the policy does not allow is cut, or this shows nothing.
         admit(&mut world, &[]);
         world.converge();
-        running[0].wait(SHORT);
-        running[0].exchange().expect_err("it is cut");
-        assert!(revoked(&world) > 0);
+        std::thread::scope(|scope| {
+            let ends = running[0].ends();
+            let using = scope.spawn(|| running[0].exchange());
+            until("revoked", || revoked(&world) > 0);
+            for end in ends {
+                end.shutdown(Shutdown::Both).expect("open");
+            }
+            using.join().expect("it ends").expect_err("it is cut");
+        });
     });
 }

@@ -10,6 +10,7 @@ mod forged;
 mod hooks;
 mod links;
 mod open;
+mod outside_policy;
 mod place;
 mod raw;
 mod remove;

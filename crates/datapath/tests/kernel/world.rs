@@ -55,14 +55,19 @@ impl World {
 
     /// Tells of a pod that runs here, with the label `app: <name>`, and of its interface.
     pub(crate) fn pod(&mut self, name: &str, pod: &net::Pod) {
+        self.pod_with(name, pod, &pod.addresses());
+    }
+
+    /// The same of a pod that is known by these of its addresses alone.
+    pub(crate) fn pod_with(&mut self, name: &str, pod: &net::Pod, addresses: &[IpAddr]) {
         self.tell(Change::Link(Link {
             ifindex: pod.ifindex,
             name: pod.interface.clone(),
-            addresses: pod.addresses().to_vec(),
+            addresses: addresses.to_vec(),
             mac: Mac::from_octets(pod.mac),
             preexisting: false,
         }));
-        self.tell(Change::Pod(model_pod(name, NODE, &pod.addresses())));
+        self.tell(Change::Pod(model_pod(name, NODE, addresses)));
     }
 
     /// Tells that a pod that runs here has the annotation that asks for audit.

@@ -131,7 +131,7 @@ pub struct Conn {
     pub created: u32,
     /// Microseconds from SYN to the third packet of the handshake; until then the low 32 bits of the time of the
     /// SYN, in microseconds. 0 for other protocols. In steps of the kernel's timer (`CONFIG_HZ`: 1 to 10 ms), since the
-    /// exact clock costs a first packet 25 ns.
+    /// exact clock is dear for a first packet.
     pub handshake_us: u32,
     /// Id of the rule that allowed it, or [`crate::RULE_NONE`].
     pub rule: u32,

@@ -16,7 +16,7 @@ use crate::world::{World, allow, block, pods};
 
 const SOON: Duration = Duration::from_secs(20);
 const PORT: u16 = 8080;
-/// Of IANA, and what the kernel of Linux takes unless told.
+/// What the kernel of Linux takes unless told; IANA's is 4789.
 const VXLAN: u16 = 8472;
 
 /// A router behind the node, and behind it a host whose link takes less than those before it; the host's addresses.

@@ -1,7 +1,7 @@
 //! Rows B6 and B7 of docs/robustness.md, with counts: policies that come to running connections, and go from them.
 //! `CELLWALL_REVOCATIONS` makes it longer.
 
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -37,6 +37,18 @@ fn revoked(world: &World) -> u64 {
     Direction::ALL.map(|direction| world.count(Reason::Revoked, direction)).iter().sum()
 }
 
+/// Shuts both ends of a connection down when it goes, also when a test fails: whoever uses it must end.
+struct End([TcpStream; 2]);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        for stream in &self.0 {
+            // The second has heard of the first where nothing is cut.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 /// Uses a connection until its ends are shut down; when the last answer came. `told` hears of each.
 fn last_answer(mut held: Held, told: &mpsc::Sender<()>) -> Instant {
     let mut last = Instant::now();
@@ -64,7 +76,7 @@ fn what_is_revoked_is_cut_at_once_and_nothing_else_is() {
         for n in 0..number("CELLWALL_REVOCATIONS", 20) {
             let held = open(&friend, &listeners[usize::from(n % 2 == 1)]).expect("allowed");
             let before = revoked(&world);
-            let (ends, (told, answers)) = (held.ends(), mpsc::channel());
+            let (end, (told, answers)) = (End(held.ends()), mpsc::channel());
             let (written, last) = std::thread::scope(|scope| {
                 let using = scope.spawn(|| last_answer(held, &told));
                 assert_eq!(answers.iter().take(100).count(), 100, "it is used");
@@ -78,9 +90,7 @@ fn what_is_revoked_is_cut_at_once_and_nothing_else_is() {
                 }
                 // What was in a socket's queue already may be read late.
                 let more = answers.try_iter().count();
-                for end in ends {
-                    end.shutdown(Shutdown::Both).expect("open");
-                }
+                drop(end);
                 assert!(more <= 1, "{more} answers while {OTHERS} others were answered");
                 (written, using.join().expect("it ends"))
             });
@@ -129,12 +139,10 @@ fn a_policy_that_comes_cuts_no_running_connection_that_it_allows() {
         admit(&mut world, &[]);
         world.converge();
         std::thread::scope(|scope| {
-            let ends = running[0].ends();
+            let end = End(running[0].ends());
             let using = scope.spawn(|| running[0].exchange());
             until("revoked", || revoked(&world) > 0);
-            for end in ends {
-                end.shutdown(Shutdown::Both).expect("open");
-            }
+            drop(end);
             using.join().expect("it ends").expect_err("it is cut");
         });
     });

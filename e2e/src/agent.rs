@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, child_of};
 use crate::node::layout::{FIRST, Node};
+use crate::places;
 use crate::programs::program;
 
 /// Where it answers, in the node's file systems.
@@ -53,14 +54,28 @@ impl Agent {
         Ok(Self { parent })
     }
 
-    /// Starts one on every node and returns when all are ready.
+    /// Starts one on every node and returns when all are ready. They say what they enforce, as with the chart.
     pub fn start_everywhere(cluster: &Cluster, patience: Duration) -> Result<Vec<Self>> {
+        let resource = places::workspace().join("deploy/helm/cellwall/files/cellwallnodes.yaml");
+        let resource = std::fs::read_to_string(resource).context("cannot read the chart's resource")?;
+        cluster.kubectl(&["apply", "-f", "-"], &resource)?;
         let agents =
             cluster.nodes().map(|node| Self::start_on(cluster, node)).collect::<Result<Vec<Self>>>()?;
         for node in cluster.nodes() {
             until_on(cluster, node, "status", patience, |status| status["ready"] == true)?;
         }
         Ok(agents)
+    }
+
+    /// Stops it where it is, as a machine without time for it would, or lets it go on.
+    pub fn halt(&self, halted: bool) -> Result<()> {
+        let agent = self.process().context("the agent has ended")?;
+        kill_process(agent, if halted { Signal::STOP } else { Signal::CONT })
+            .context("cannot signal the agent")
+    }
+
+    fn process(&self) -> Option<Pid> {
+        child_of(self.parent.id()).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
     }
 
     /// Ends it at once, as a crash would.
@@ -70,8 +85,7 @@ impl Agent {
 
     fn end(&mut self) -> Result<()> {
         // With nsenter alone killed the agent would go on.
-        let agent = child_of(self.parent.id()).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        if let Some(agent) = agent {
+        if let Some(agent) = self.process() {
             kill_process(agent, Signal::KILL).context("cannot kill the agent")?;
         }
         self.parent.wait().context("cannot wait for the agent")?;

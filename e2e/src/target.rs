@@ -23,7 +23,7 @@ pub struct Target {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
     /// They end before the cluster does.
-    _agents: Vec<Agent>,
+    agents: Vec<Agent>,
     own: Option<Cluster>,
 }
 
@@ -34,7 +34,7 @@ impl Target {
         let Some(path) = path.map(PathBuf::from) else { return Ok(None) };
         ensure!(path.exists(), "KUBECONFIG names {}, which is not there", path.display());
         let kubeconfig = std::path::absolute(path)?;
-        Ok(Some(Self { kubeconfig, kubectl: "kubectl".into(), _agents: Vec::new(), own: None }))
+        Ok(Some(Self { kubeconfig, kubectl: "kubectl".into(), agents: Vec::new(), own: None }))
     }
 
     /// A new cluster of this machine; enforced with an agent on every node, or not.
@@ -42,12 +42,17 @@ impl Target {
         let cluster = Cluster::start(program, flavour)?;
         let agents = if enforced { Agent::start_everywhere(&cluster, PATIENCE)? } else { Vec::new() };
         let kubeconfig = cluster.folder().join("kubeconfig");
-        Ok(Self { kubeconfig, kubectl: places::binary("kubectl"), _agents: agents, own: Some(cluster) })
+        Ok(Self { kubeconfig, kubectl: places::binary("kubectl"), agents, own: Some(cluster) })
     }
 
     /// The cluster of this machine, if it is one.
     pub fn own(&self) -> Option<&Cluster> {
         self.own.as_ref()
+    }
+
+    /// The agents on its nodes, in their order, where this machine has them.
+    pub fn agents(&self) -> &[Agent] {
+        &self.agents
     }
 
     /// Where its kubeconfig lies.

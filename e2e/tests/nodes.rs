@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use cellwall_e2e::agent::ask;
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::flavour::{Families, Flavour};
 use cellwall_e2e::target::{Target, agnhost, why_not_below};
@@ -50,6 +51,7 @@ fn policies_hold_between_pods_of_one_node_and_of_two_in_each_family() {
     scene.until("only the same node's pod is allowed", |client| client == "near");
     scene.apply(&scene.policy("Egress", "near", "to", "far"));
     scene.until("and that one may not ask", |_| false);
+    scene.waits_for_every_node();
     scene.kubectl("delete networkpolicy --all");
     scene.until("after the policies", |_| true);
 }
@@ -102,6 +104,34 @@ impl Scene {
         scene.addresses = addresses.split_whitespace().map(str::to_owned).collect();
         println!("the server is {addresses} on {}", nodes[0]);
         scene
+    }
+
+    /// Who waits for a policy waits for every node, also for one that has none of its pods, and is told which is missing.
+    fn waits_for_every_node(&self) {
+        let Some(cluster) = self.target.own() else {
+            println!("skipped: an agent that hangs while somebody waits for a policy, since it is not ours");
+            return;
+        };
+        let wait = |time: &str| {
+            let question = format!("wait policy/near -n {} --timeout {time}", self.namespace);
+            ask(cluster, &question)
+        };
+        let enforced = wait("60s").expect("all nodes come to enforce it");
+        assert_eq!((&enforced["enforced"], &enforced["nodes"]), (&true.into(), &2.into()), "{enforced}");
+
+        let other = &self.target.agents()[1];
+        other.halt(true).expect("it runs");
+        self.apply(&self.policy("Egress", "near", "to", "nobody"));
+        let late = wait("15s").expect_err("one node does not know of it");
+        assert!(late.to_string().contains("1 of 2 nodes enforce generation 2"), "{late}");
+        assert!(late.to_string().contains("node-2, which has none of its pods: it enforces"), "{late}");
+        other.halt(false).expect("it runs");
+        let enforced = wait("60s").expect("it catches up");
+        assert_eq!(
+            (&enforced["enforced"], &enforced["generation"]),
+            (&true.into(), &"2".into()),
+            "{enforced}"
+        );
     }
 
     fn kubectl(&self, arguments: &str) -> String {

@@ -5,6 +5,7 @@ use std::future::Future;
 
 use anyhow::{Context, Result};
 use cellwall_datapath::links;
+use cellwall_kube::kube::Client;
 use cellwall_kube::source::{self, SourceEvent};
 use cellwall_policy::model::Announced;
 use tokio::sync::{mpsc, watch};
@@ -19,28 +20,36 @@ pub(crate) const QUEUE: usize = 16_384;
 /// Announced pods whose interfaces are to be looked at.
 const LOOKS: usize = 256;
 
-/// Starts them; where the CNI plugin's announcements go. A watch that ends says so, and with it the loop ends.
-/// `unconfirmed` has the pods that the API server is to be asked for.
+/// What [`spawn`] has for others.
+pub(crate) struct Spawned {
+    /// Where the CNI plugin's announcements go.
+    pub(crate) announcements: mpsc::Sender<Announced>,
+    /// Of the API server, where objects come from one.
+    pub(crate) client: Option<Client>,
+}
+
+/// Starts them. A watch that ends says so, and with it the loop ends. `unconfirmed` has the pods that the API server is to be
+/// asked for.
 pub(crate) async fn spawn(
     args: &Args,
     inputs: &mpsc::Sender<Input>,
     unconfirmed: watch::Receiver<Unconfirmed>,
-) -> Result<mpsc::Sender<Announced>> {
+) -> Result<Spawned> {
     let (looks, asked) = mpsc::channel(LOOKS);
     let announcements = announcements::spawn(&args.socket, inputs.clone(), looks).await;
     if let Some((folder, entry)) = args.entry() {
         tokio::spawn(chain::keep(folder, entry, inputs.clone()));
     }
     let (events, received) = mpsc::channel(QUEUE);
+    let mut spawned = Spawned { announcements, client: None };
     match &args.source {
         Source::Folder(path) => {
             let watch = source::folder(path.clone(), events);
             listen("folder", watch, received, from_source, inputs.clone());
         }
         Source::Api => {
-            let client = source::client(args.kubeconfig.as_deref(), args.context.as_deref())
-                .await
-                .context("cannot find out how to reach the API server")?;
+            let client = client(args).await?;
+            spawned.client = Some(client.clone());
             if args.confirms() {
                 let client = client.clone();
                 let ask = move |namespace: String| {
@@ -54,7 +63,14 @@ pub(crate) async fn spawn(
     }
     let (changes, received) = mpsc::channel(QUEUE);
     listen("interfaces", links::watch(changes, asked), received, from_links, inputs.clone());
-    Ok(announcements)
+    Ok(spawned)
+}
+
+/// A client of the API server.
+pub(crate) async fn client(args: &Args) -> Result<Client> {
+    source::client(args.kubeconfig.as_deref(), args.context.as_deref())
+        .await
+        .context("cannot find out how to reach the API server")
 }
 
 /// Runs `watch` and forwards what it sends to `received`, until it ends.
@@ -83,6 +99,7 @@ fn from_source(event: SourceEvent) -> Input {
     match event {
         SourceEvent::Change(change) => Input::Change(change),
         SourceEvent::Current(kind) => Input::Current(kind),
+        SourceEvent::Version(kind, version) => Input::Version(kind, version),
         SourceEvent::NotServed(kind) => Input::NotServed(kind),
         SourceEvent::Partial(kind, why) => Input::Partial(kind, why),
         SourceEvent::Failed(kind, error) => Input::Failed(kind, error),

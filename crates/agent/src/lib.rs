@@ -22,11 +22,13 @@ pub mod kernel;
 pub mod log;
 pub mod metrics;
 pub mod node;
+mod node_object;
 mod report;
 pub mod run;
 pub mod sources;
 pub mod start;
 pub mod stats;
+mod waits;
 
 use std::process::ExitCode;
 

@@ -195,6 +195,7 @@ impl<K: Kernel> Node<K> {
                 self.apply(change, now);
             }
             Input::Current(kind) => self.sources.heard(kind, now),
+            Input::Version(kind, version) => self.sources.known(kind, version),
             Input::Partial(kind, why) => {
                 if let Some(why) = &why {
                     warn!(kind = kind.name(), "{why}");

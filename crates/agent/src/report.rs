@@ -112,6 +112,7 @@ impl<K: Kernel> Node<K> {
             last_event_age_ms: source
                 .last_event
                 .map(|at| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX)),
+            enforced_resource_version: source.enforced.clone(),
             error: source.failing.as_ref().map(|(_, error)| error.clone()).unwrap_or_default(),
         };
         self.sources.iter().map(state).collect()

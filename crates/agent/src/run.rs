@@ -35,6 +35,8 @@ pub enum Input {
     Change(Change),
     /// Nothing of the resource is known to be missing at this moment.
     Current(Kind),
+    /// Up to which resourceVersion everything of a kind of policies is known.
+    Version(Kind, String),
     /// The cluster does not know the resource.
     NotServed(Kind),
     /// Why what is listed of the resource may not be all; `None` when it is.

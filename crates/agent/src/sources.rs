@@ -20,6 +20,10 @@ pub struct Source {
     pub partial: Option<String>,
     /// When something was last heard.
     pub last_event: Option<Instant>,
+    /// Up to which resourceVersion all of it is known; of policies alone, and empty where the source has none.
+    pub known: String,
+    /// Up to which resourceVersion all of it is live in the kernel.
+    pub enforced: String,
     /// Since when it fails, and why.
     pub failing: Option<(Instant, String)>,
 }
@@ -36,6 +40,8 @@ impl Default for Sources {
             listed: false,
             partial: None,
             last_event: None,
+            known: String::new(),
+            enforced: String::new(),
             failing: None,
         };
         Self(Kind::ALL.map(source).to_vec())
@@ -58,6 +64,18 @@ impl Sources {
         source.served = true;
         source.last_event = Some(now);
         source.failing = None;
+    }
+
+    /// Everything up to this resourceVersion is known.
+    pub fn known(&mut self, kind: Kind, version: String) {
+        self.get(kind).known = version;
+    }
+
+    /// All that is known is live.
+    pub fn all_enforced(&mut self) {
+        for source in &mut self.0 {
+            source.enforced.clone_from(&source.known);
+        }
     }
 
     /// A list is complete.

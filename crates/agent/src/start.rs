@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cellwall_api::{Limits, Publisher, Snapshot, Socket};
+use cellwall_api::{Limits, Publisher, Receivers, Snapshot, Socket};
 use cellwall_datapath::{Datapath, memory};
-use cellwall_policy::model::{Announced, Cluster};
+use cellwall_policy::model::Cluster;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
@@ -14,11 +14,13 @@ use tracing::{error, info};
 use crate::args::{Args, EgressToOwnNode, Enforcement};
 use crate::disabled;
 use crate::http;
-use crate::inputs;
+use crate::inputs::{self, Spawned};
 use crate::node::Node;
 use crate::node::confirm::Unconfirmed;
+use crate::node_object;
 use crate::run::{Outputs, run};
 use crate::stats::Stats;
+use crate::waits;
 
 /// How long those who ask may take to hear the last answer.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -58,6 +60,8 @@ async fn serve_or_wait(args: &Args) -> Result<Ended> {
     let file = &args.disabled_file();
     if disabled::is_disabled(file) {
         let http = http::bind(args.http).await?;
+        // It ends with the runtime, as all of this turn.
+        tokio::spawn(node_object::tell_disabled(args.clone(), node_name(args)?));
         return Ok(if disabled::wait(file, http, stop).await? { Ended::Enabled } else { Ended::Stopped });
     }
     let mut ended = Ended::Stopped;
@@ -75,7 +79,7 @@ async fn serve_or_wait(args: &Args) -> Result<Ended> {
 }
 
 async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
-    let node_name = args.node_name.clone().map_or_else(host_name, Ok)?;
+    let node_name = node_name(args)?;
     // The lock on the pins comes first: an agent that may not act must not take the socket of the one that does.
     let settings = args.settings();
     let kernel = Datapath::open(&settings).context("cannot open the data path")?;
@@ -91,7 +95,7 @@ async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
 
     let (sender, mut received) = mpsc::channel(inputs::QUEUE);
     let (unconfirmed, open) = watch::channel(Unconfirmed::new());
-    let announcements = inputs::spawn(args, &sender, open).await?;
+    let Spawned { announcements, client } = inputs::spawn(args, &sender, open).await?;
     drop(sender);
 
     let mut cluster = Cluster::new(&node_name);
@@ -105,8 +109,13 @@ async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
     let publisher = Publisher::new(node.snapshot(std::time::Instant::now()));
     let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()), unconfirmed };
 
+    let waits = waits::spawn(client.clone());
+    if let Some(client) = client {
+        tokio::spawn(node_object::keep(client, node_name, outputs.publisher.subscribe()));
+    }
     let (farewell, stopped) = oneshot::channel();
-    let answering = answer(socket, http, &outputs, announcements, stopped);
+    let receivers = Receivers { announcements, waits };
+    let answering = answer(socket, http, &outputs, receivers, stopped);
     let ended = run(&mut node, &mut received, &outputs, stop).await;
     // Streams end with the publisher, and the server when they have.
     drop(outputs);
@@ -121,7 +130,7 @@ fn answer(
     socket: Socket,
     http: tokio::net::TcpListener,
     outputs: &Outputs,
-    announcements: mpsc::Sender<Announced>,
+    receivers: Receivers,
     stopped: oneshot::Receiver<()>,
 ) -> tokio::task::JoinHandle<()> {
     let snapshots: watch::Receiver<Arc<Snapshot>> = outputs.publisher.subscribe();
@@ -137,7 +146,7 @@ fn answer(
             let _ = stopped.await;
         };
         if let Err(error) =
-            cellwall_api::serve(socket, snapshots, announcements, Limits::default(), stopped).await
+            cellwall_api::serve(socket, snapshots, receivers, Limits::default(), stopped).await
         {
             error!("{:#}", anyhow::Error::from(error));
         }
@@ -154,6 +163,11 @@ fn stop() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// The one that was given, or the host's.
+fn node_name(args: &Args) -> Result<String> {
+    args.node_name.clone().map_or_else(host_name, Ok)
 }
 
 fn host_name() -> Result<String> {

@@ -17,7 +17,8 @@ use crate::v1alpha1::agent_service_client::AgentServiceClient;
 use crate::v1alpha1::plugin_service_client::PluginServiceClient;
 use crate::v1alpha1::{
     CheckEndpointRequest, Endpoint, Enforced, GetStatusRequest, ListEndpointsRequest, ListPoliciesRequest,
-    NodeStatus, Policy, Sandbox, WaitEndpointRequest, WatchStatusRequest,
+    NodeStatus, ObjectReference, Policy, Sandbox, WaitEndpointRequest, WaitEnforcedRequest,
+    WaitEnforcedResponse, WatchStatusRequest,
 };
 
 /// How long an agent may take to answer: it answers from memory.
@@ -140,6 +141,18 @@ impl Client {
     ) -> Result<impl Stream<Item = Result<NodeStatus, ClientError>> + use<>, ClientError> {
         let answer = in_time(self.service.watch_status(WatchStatusRequest {})).await?;
         Ok(answer.into_inner().map(|next| Ok(next?.status.unwrap_or_default())))
+    }
+
+    /// How far the cluster is with a NetworkPolicy, until every node enforces it.
+    pub async fn wait_enforced(
+        &mut self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<impl Stream<Item = Result<WaitEnforcedResponse, ClientError>> + use<>, ClientError> {
+        let (kind, namespace, name) = ("NetworkPolicy".to_owned(), namespace.to_owned(), name.to_owned());
+        let request = WaitEnforcedRequest { policy: Some(ObjectReference { kind, namespace, name }) };
+        let answer = in_time(self.service.wait_enforced(request)).await?;
+        Ok(answer.into_inner().map(|next| Ok(next?)))
     }
 
     /// The pods enforced here; all of them when `namespace` is empty.

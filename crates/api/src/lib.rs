@@ -14,12 +14,14 @@ mod server;
 mod service;
 mod snapshot;
 mod socket;
+mod wait;
 
 pub use convert::{counter, endpoint, object, policy, problem, unplaced};
 pub use limits::Limits;
-pub use server::{ServeError, serve};
+pub use server::{Receivers, ServeError, serve};
 pub use snapshot::{Publisher, Snapshot, timestamp};
 pub use socket::{BindError, Socket};
+pub use wait::{Refusal, Wait};
 
 /// Where the agent listens unless a setting says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/cellwall/agent.sock";

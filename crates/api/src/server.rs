@@ -18,6 +18,16 @@ use crate::socket::Socket;
 use crate::v1alpha1::DESCRIPTOR;
 use crate::v1alpha1::agent_service_server::{AgentServiceServer, SERVICE_NAME};
 use crate::v1alpha1::plugin_service_server::PluginServiceServer;
+use crate::wait::Wait;
+
+/// Who takes what the services cannot answer from a snapshot.
+#[derive(Clone, Debug)]
+pub struct Receivers {
+    /// Pods of which the CNI plugin tells.
+    pub announcements: mpsc::Sender<Announced>,
+    /// Policies that somebody waits for.
+    pub waits: mpsc::Sender<Wait>,
+}
 
 /// The server ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -25,21 +35,20 @@ use crate::v1alpha1::plugin_service_server::PluginServiceServer;
 pub struct ServeError(#[from] tonic::transport::Error);
 
 /// Serves until `stop` is ready, then lets calls that are under way end. Streams end when the publisher is dropped.
-/// What the CNI plugin tells of goes to `announcements`.
 pub async fn serve(
     socket: Socket,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    announcements: mpsc::Sender<Announced>,
+    receivers: Receivers,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let ready = snapshots.borrow().status.ready;
     report_health(&reporter, ready).await;
-    let agent = AgentServiceServer::new(Agent::new(snapshots.clone()))
+    let agent = AgentServiceServer::new(Agent::new(snapshots.clone(), receivers.waits))
         .max_decoding_message_size(limits.request_bytes)
         .max_encoding_message_size(limits.answer_bytes);
-    let plugin = PluginServiceServer::new(Plugin::new(snapshots.clone(), announcements))
+    let plugin = PluginServiceServer::new(Plugin::new(snapshots.clone(), receivers.announcements))
         .max_decoding_message_size(limits.request_bytes);
     let server = Server::builder()
         .max_concurrent_streams(limits.streams)

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cellwall_api::client::{Client, ClientError};
-use cellwall_api::v1alpha1::{Counter, Endpoint, NodeStatus, ObjectReference, Policy, Problem, Source};
-use cellwall_api::{BindError, Limits, Publisher, Snapshot, Socket, serve};
+use cellwall_api::v1alpha1::{
+    Counter, Endpoint, NodeStatus, ObjectReference, Policy, Problem, Source, WaitEnforcedResponse,
+};
+use cellwall_api::{BindError, Limits, Publisher, Receivers, Snapshot, Socket, Wait, serve};
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
@@ -30,6 +32,7 @@ const A_WHILE: Duration = Duration::from_millis(200);
 struct Agent {
     publisher: Publisher,
     path: PathBuf,
+    waits: mpsc::Receiver<Wait>,
     _folder: TempDir,
     _stop: oneshot::Sender<()>,
 }
@@ -41,16 +44,16 @@ impl Agent {
         let socket = Socket::bind(&path).expect("the folder is ours");
         let publisher = Publisher::new(first);
         let (stop, stopped) = oneshot::channel();
+        let (waits, received) = mpsc::channel(1);
         let snapshots = publisher.subscribe();
         tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(socket, snapshots, mpsc::channel(1).0, limits, stopped)
-                .await
-                .expect("the server ends by request");
+            let receivers = Receivers { announcements: mpsc::channel(1).0, waits };
+            serve(socket, snapshots, receivers, limits, stopped).await.expect("the server ends by request");
         });
-        Self { publisher, path, _folder: folder, _stop: stop }
+        Self { publisher, path, waits: received, _folder: folder, _stop: stop }
     }
 
     async fn client(&self) -> Client {
@@ -166,6 +169,26 @@ async fn a_slow_reader_gets_the_newest_state_and_holds_nobody_up() {
     }
     assert!(received.len() < 50, "states in between are left out: {received:?}");
     assert!(received.is_sorted(), "and none comes out of order: {received:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_policy_hears_what_the_cluster_says_until_he_leaves() {
+    let mut agent = Agent::start(Limits::default(), snapshot(1));
+    let mut client = agent.client().await;
+    let mut answers = Box::pin(client.wait_enforced("shop", "db").await.expect("a stream"));
+    let asked = agent.waits.recv().await.expect("open");
+    assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("shop", "db"));
+    asked.answers.send(Ok(WaitEnforcedResponse { generation: 7, ..Default::default() })).await.expect("open");
+    assert_eq!(answers.next().await.expect("open").expect("an answer").generation, 7);
+    drop(answers);
+    timeout(SOON, asked.answers.closed()).await.expect("who has left is not told any more");
+
+    // One waits for the receiver to take it, and there is no room for another.
+    let _first = client.wait_enforced("shop", "db").await.expect("room for one");
+    let error = client.wait_enforced("shop", "db").await.err().expect("no room for two");
+    assert!(matches!(error, ClientError::Call { ref code, .. } if code == "ResourceExhausted"), "{error}");
+    let error = client.wait_enforced("", "db").await.err().expect("no namespace");
+    assert!(matches!(error, ClientError::Call { ref code, .. } if code == "InvalidArgument"), "{error}");
 }
 
 #[tokio::test]

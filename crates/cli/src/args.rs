@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::check::Check;
 use crate::node::NodeCommand;
+use crate::wait::Wait;
 
 /// Asks the agent of this node what it enforces.
 ///
@@ -65,6 +66,12 @@ pub(crate) enum Command {
         #[arg(short = 'l', long, value_name = "LABELS", value_parser = parse_selector)]
         selector: Option<Selector>,
     },
+    /// Wait until every node enforces a NetworkPolicy as it is stored now.
+    ///
+    /// The agent that is asked looks at what all agents say in their CellwallNodes (kubectl get cellwallnodes). Nodes without
+    /// selected pods count as well, since one may start there at any moment. Exits with 1 when the time is over, and
+    /// says which nodes are missing, and why.
+    Wait(Wait),
     /// Try policies without a cluster: which flows they allow, and which rule says so.
     ///
     /// Asks no agent, and needs no cluster, kernel or root: manifests are compiled to the tables of a node, and the code

@@ -10,6 +10,7 @@ mod policies;
 mod run;
 mod status;
 mod table;
+mod wait;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use crate::args::{Args, Command, Format, Scope};
 use crate::check;
 use crate::node;
 use crate::output::{Versions, render};
+use crate::wait;
 
 /// The node answered and is not ready.
 const NOT_READY: u8 = 3;
@@ -68,6 +69,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
                 policies.retain(|policy| policy.selects.iter().any(|pod| pods.contains(&pod)));
             }
             print(&render(&ListPoliciesResponse { policies }, format)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Wait(what) => {
+            print(&wait::run(client, what, format).await?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Version { .. } => version(Some(client.status().await?.agent_version), format),

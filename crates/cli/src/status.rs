@@ -203,6 +203,7 @@ mod tests {
             objects: u64::from(listed) * 3,
             last_event_age_ms: age_ms,
             error: error.to_owned(),
+            enforced_resource_version: String::new(),
         }
     }
 

@@ -5,8 +5,10 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cellwall_api::v1alpha1::{Endpoint, NodeStatus, ObjectReference, Policy};
-use cellwall_api::{Limits, Publisher, Snapshot, Socket, serve};
+use cellwall_api::v1alpha1::{
+    Endpoint, NodeStatus, ObjectReference, Policy, WaitEnforcedResponse, WaitingNode,
+};
+use cellwall_api::{Limits, Publisher, Receivers, Refusal, Snapshot, Socket, serve};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -15,6 +17,11 @@ use tokio::sync::mpsc;
 async fn cellwall(socket: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cellwall"));
     command.env("CELLWALL_SOCKET", socket).args(args).output().await.expect("it was built")
+}
+
+/// Takes nothing that the services pass on.
+fn nobody() -> Receivers {
+    Receivers { announcements: mpsc::channel(1).0, waits: mpsc::channel(1).0 }
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -85,13 +92,7 @@ async fn answers_and_exit_codes() {
     let path = folder.path().join("agent.sock");
     let socket = Socket::bind(&path).expect("the folder is ours");
     let publisher = Publisher::new(snapshot(false));
-    tokio::spawn(serve(
-        socket,
-        publisher.subscribe(),
-        mpsc::channel(1).0,
-        Limits::default(),
-        std::future::pending(),
-    ));
+    tokio::spawn(serve(socket, publisher.subscribe(), nobody(), Limits::default(), std::future::pending()));
 
     let status = cellwall(&path, &["status"]).await;
     assert_eq!(status.status.code(), Some(3), "not ready");
@@ -129,7 +130,7 @@ async fn a_watch_prints_changes_until_the_agent_ends() {
     let server = tokio::spawn(serve(
         socket,
         publisher.subscribe(),
-        mpsc::channel(1).0,
+        nobody(),
         Limits::default(),
         std::future::pending(),
     ));
@@ -155,4 +156,47 @@ async fn a_watch_prints_changes_until_the_agent_ends() {
     assert_eq!(next_ready().await, None);
     assert_eq!(watch.wait().await.expect("ours").code(), Some(1));
     server.abort();
+}
+
+#[tokio::test]
+async fn wait_tells_who_is_missing_and_ends_with_the_last_node_or_the_time() {
+    let folder = folder();
+    let path = folder.path().join("agent.sock");
+    let socket = Socket::bind(&path).expect("the folder is ours");
+    let publisher = Publisher::new(snapshot(true));
+    let (waits, mut received) = mpsc::channel(1);
+    let receivers = Receivers { waits, ..nobody() };
+    let limits = Limits::default();
+    tokio::spawn(serve(socket, publisher.subscribe(), receivers, limits, std::future::pending()));
+    let waiting = WaitingNode { node: "n2".to_owned(), selects: true, reason: "it is not ready".to_owned() };
+    let part = WaitEnforcedResponse { enforced: false, generation: 4, nodes: 2, waiting: vec![waiting] };
+    let whole = WaitEnforcedResponse { enforced: true, waiting: Vec::new(), ..part.clone() };
+    let wait =
+        async |more: &[&str]| cellwall(&path, &[&["wait", "policy/db", "-n", "shop"], more].concat()).await;
+
+    let answer = async |answers: Vec<Result<WaitEnforcedResponse, Refusal>>| {
+        let asked = received.recv().await.expect("open");
+        assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("shop", "db"));
+        for answer in answers {
+            asked.answers.send(answer).await.expect("somebody waits");
+        }
+        asked
+    };
+    let mut answer = answer;
+    let (output, _) = tokio::join!(wait(&[]), answer(vec![Ok(part.clone()), Ok(whole.clone())]));
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), "shop/db enforced on 2 nodes (generation 4)\n")
+    );
+    assert_eq!(text(&output.stderr), "shop/db: 1 of 2 nodes enforce generation 4\n  n2: it is not ready\n");
+
+    let (output, _) = tokio::join!(wait(&["--timeout", "300ms"]), answer(vec![Ok(part)]));
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert!(text(&output.stderr).contains("after 300ms: 1 of 2 nodes enforce"), "{output:?}");
+
+    let refusal = Refusal::NotFound("there is no NetworkPolicy shop/db".to_owned());
+    let (output, _) = tokio::join!(wait(&[]), answer(vec![Err(refusal)]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("there is no NetworkPolicy shop/db"), "{output:?}");
+    assert_eq!(wait(&["--timeout", "soon"]).await.status.code(), Some(2));
 }

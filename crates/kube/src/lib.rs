@@ -9,6 +9,8 @@
 //! cannot be read at all leaves its last version in force; and each has a problem that names object and field.
 
 pub mod convert;
+pub mod enforced;
+pub mod node_object;
 pub mod source;
 
 pub use k8s_openapi;

@@ -22,6 +22,8 @@ pub enum SourceEvent {
     Change(Change),
     /// What was sent of this kind is all there is at this moment: a watch began, or it said that nothing is new.
     Current(Kind),
+    /// What was sent of this kind of policies is all there was at this resourceVersion.
+    Version(Kind, String),
     /// The cluster does not know the resource: it counts as listed and empty, and is looked for again.
     NotServed(Kind),
     /// Why what was last listed, or is listed next, may not be all there is of the kind; `None` when it is all again.

@@ -40,7 +40,8 @@ fn the_chart_is_installed_upgraded_rolled_back_and_uninstalled_and_nothing_is_le
     let installed = Agent::of(cluster);
     installed.runs_with_its_rights_alone();
     installed.fits_into_its_memory();
-    rights::may_only_list_and_watch(cluster);
+    rights::may_write_nothing_but_its_object(cluster);
+    says_what_it_enforces(&site);
     let tested = run(cluster, &["test", NAMESPACE, "--timeout", "1m"]);
     assert!(tested.contains("Succeeded"), "{tested}");
 
@@ -70,6 +71,17 @@ fn the_chart_is_installed_upgraded_rolled_back_and_uninstalled_and_nothing_is_le
     assert_eq!(site.pods(), before, "no pod was restarted");
 }
 
+/// The node's object, and who waits for a policy.
+fn says_what_it_enforces(site: &Site) {
+    let enforced = ask(&site.cluster, "wait policy/echo -n default --timeout 30s").expect("it is enforced");
+    assert_eq!((&enforced["enforced"], &enforced["nodes"]), (&true.into(), &1.into()), "{enforced}");
+    assert!(ask(&site.cluster, "wait policy/other -n default").is_err(), "there is no such policy");
+    let columns = "-o=jsonpath={.metadata.ownerReferences[0].kind} {.status.conditions[0].type}={.status.conditions[0].status}";
+    let told = site.cluster.kubectl(&["get", "cwn", "node-1", columns], "").expect("kubectl succeeds");
+    assert_eq!(told, "Node Ready=True");
+    println!("{}", site.kubectl("get cellwall"));
+}
+
 /// What was last known stays enforced without the hook, and `deploy/cleanup.yaml` removes it.
 fn without_hooks(site: &Site) {
     let cluster = &site.cluster;
@@ -88,7 +100,7 @@ fn without_hooks(site: &Site) {
 
 /// No object, no pin, no socket. The folder of the socket is a mount for whoever removes what is in it, so it stays.
 fn nothing_is_left(cluster: &Cluster) {
-    let kinds = "all,serviceaccounts,configmaps,secrets,clusterroles,clusterrolebindings,roles,rolebindings";
+    let kinds = "all,customresourcedefinitions,serviceaccounts,configmaps,secrets,clusterroles,clusterrolebindings,roles,rolebindings";
     let selector = format!("app.kubernetes.io/instance={NAMESPACE}");
     let list = ["get", kinds, "-A", "-o", "name", "-l", &selector];
     let begun = Instant::now();

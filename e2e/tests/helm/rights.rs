@@ -3,8 +3,8 @@
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::helm::NAMESPACE;
 
-/// What is listed and watched, and nothing is read one by one or written.
-pub(crate) fn may_only_list_and_watch(cluster: &Cluster) {
+/// What is listed and watched, and nothing is read one by one. Of what is written, only what the nodes' objects say.
+pub(crate) fn may_write_nothing_but_its_object(cluster: &Cluster) {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:cellwall");
     let may = |what: &str| {
         let arguments: Vec<&str> =
@@ -30,6 +30,14 @@ pub(crate) fn may_only_list_and_watch(cluster: &Cluster) {
         ] {
             assert_eq!(may(&format!("{verb} {resource}")), allowed, "{verb} {resource}");
         }
+    }
+    let objects = "cellwallnodes.cellwall.dev";
+    for verb in ["create", "patch", "list", "watch"] {
+        assert!(may(&format!("{verb} {objects}")), "{verb} {objects}");
+    }
+    assert!(may(&format!("patch {objects} --subresource=status")));
+    for verb in ["get", "update", "delete", "deletecollection"] {
+        assert!(!may(&format!("{verb} {objects}")), "{verb} {objects}");
     }
     for what in ["list secrets", "list configmaps", "create pods/exec", "create serviceaccounts/token"] {
         assert!(!may(what), "{what}");

@@ -48,6 +48,11 @@ impl<K: Kernel> Node<K> {
         if due || self.attach_retry.is_due(now) {
             self.attach(now);
         }
+        if self.enforcing == Enforcing::Applied && self.touched.is_empty()
+            || planted("what-is-known-is-enforced")
+        {
+            self.sources.all_enforced();
+        }
         if self.enforcing == Enforcing::Applied
             && self.confirm.as_mut().is_some_and(|confirm| confirm.settle(&self.cluster))
         {

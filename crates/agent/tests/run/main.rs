@@ -193,6 +193,30 @@ fn a_revision_is_told_when_it_is_live_and_before_what_it_frees() {
 }
 
 #[test]
+fn a_version_is_enforced_when_its_revision_is_live() {
+    let mut node = settled();
+    let enforced = |node: &mut Node<FakeKernel>| {
+        let source =
+            node.snapshot(now()).status.sources.into_iter().find(|source| source.kind == "NetworkPolicy");
+        source.expect("it is watched").enforced_resource_version
+    };
+    let version = |text: &str| Input::Version(Kind::NetworkPolicy, text.to_owned());
+    node.take(version("7"), now());
+    assert_eq!(enforced(&mut node), "", "nobody has looked yet");
+    node.converge(now());
+    assert_eq!(enforced(&mut node), "7", "there was nothing to write for it");
+
+    node.kernel().writes_left = Some(0);
+    node.take(policy("deny", 81, 3), now());
+    node.take(version("8"), now());
+    node.converge(now());
+    assert_eq!(enforced(&mut node), "7", "the kernel has refused the revision with it");
+    node.kernel().writes_left = None;
+    node.converge(now() + LATER);
+    assert_eq!(enforced(&mut node), "8");
+}
+
+#[test]
 fn a_write_that_fails_anywhere_is_told_and_healed() {
     let mut whole = settled();
     let goal = whole.kernel().tables.clone();

@@ -245,6 +245,10 @@ pub struct Source {
     /// Why the last attempt to list or watch failed; empty when it works.
     #[prost(string, tag = "6")]
     pub error: ::prost::alloc::string::String,
+    /// Of policies: every one is live in the kernel as it was at this resourceVersion, or newer. Empty where the source has none,
+    /// and before anything is live.
+    #[prost(string, tag = "7")]
+    pub enforced_resource_version: ::prost::alloc::string::String,
 }
 /// KernelFeatures is what this kernel was found to offer, each tried and not concluded from a version.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -424,6 +428,42 @@ pub struct ListPoliciesResponse {
     /// Sorted by kind, namespace and name.
     #[prost(message, repeated, tag = "1")]
     pub policies: ::prost::alloc::vec::Vec<Policy>,
+}
+/// WaitEnforcedRequest asks for one policy.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitEnforcedRequest {
+    /// The policy; its kind is NetworkPolicy.
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<ObjectReference>,
+}
+/// WaitEnforcedResponse is how far the cluster is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WaitEnforcedResponse {
+    /// Every node enforces it: the last message.
+    #[prost(bool, tag = "1")]
+    pub enforced: bool,
+    /// metadata.generation of the policy that is waited for.
+    #[prost(int64, tag = "2")]
+    pub generation: i64,
+    /// Nodes that count: those with an agent, and those with selected pods.
+    #[prost(uint32, tag = "3")]
+    pub nodes: u32,
+    /// Those that do not enforce it yet, sorted by name.
+    #[prost(message, repeated, tag = "4")]
+    pub waiting: ::prost::alloc::vec::Vec<WaitingNode>,
+}
+/// WaitingNode is a node that does not enforce a policy yet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitingNode {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// It has pods that the policy selects.
+    #[prost(bool, tag = "2")]
+    pub selects: bool,
+    /// Why not, as its CellwallNode tells it.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod agent_service_client {
@@ -617,6 +657,35 @@ pub mod agent_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// WaitEnforced tells how far the whole cluster is with a NetworkPolicy as the API server has it when this is called: now,
+        /// after every step, and for the last time when every node enforces it that has, or may get, a pod that it selects. An
+        /// agent with a directory as its source answers FAILED_PRECONDITION, and NOT_FOUND tells that there is no such policy.
+        pub async fn wait_enforced(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WaitEnforcedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WaitEnforcedResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cellwall.v1alpha1.AgentService/WaitEnforced",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("cellwall.v1alpha1.AgentService", "WaitEnforced"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -670,6 +739,22 @@ pub mod agent_service_server {
             request: tonic::Request<super::ListPoliciesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListPoliciesResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WaitEnforced method.
+        type WaitEnforcedStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WaitEnforcedResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// WaitEnforced tells how far the whole cluster is with a NetworkPolicy as the API server has it when this is called: now,
+        /// after every step, and for the last time when every node enforces it that has, or may get, a pod that it selects. An
+        /// agent with a directory as its source answers FAILED_PRECONDITION, and NOT_FOUND tells that there is no such policy.
+        async fn wait_enforced(
+            &self,
+            request: tonic::Request<super::WaitEnforcedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WaitEnforcedStream>,
             tonic::Status,
         >;
     }
@@ -930,6 +1015,52 @@ pub mod agent_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cellwall.v1alpha1.AgentService/WaitEnforced" => {
+                    #[allow(non_camel_case_types)]
+                    struct WaitEnforcedSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::ServerStreamingService<super::WaitEnforcedRequest>
+                    for WaitEnforcedSvc<T> {
+                        type Response = super::WaitEnforcedResponse;
+                        type ResponseStream = T::WaitEnforcedStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WaitEnforcedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::wait_enforced(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WaitEnforcedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -3092,6 +3092,9 @@ impl serde::Serialize for Source {
         if true {
             len += 1;
         }
+        if true {
+            len += 1;
+        }
         let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.Source", len)?;
         if true {
             struct_ser.serialize_field("kind", &self.kind)?;
@@ -3115,6 +3118,9 @@ impl serde::Serialize for Source {
         if true {
             struct_ser.serialize_field("error", &self.error)?;
         }
+        if true {
+            struct_ser.serialize_field("enforcedResourceVersion", &self.enforced_resource_version)?;
+        }
         struct_ser.end()
     }
 }
@@ -3132,6 +3138,8 @@ impl<'de> serde::Deserialize<'de> for Source {
             "last_event_age_ms",
             "lastEventAgeMs",
             "error",
+            "enforced_resource_version",
+            "enforcedResourceVersion",
         ];
 
         #[allow(clippy::enum_variant_names)]
@@ -3142,6 +3150,7 @@ impl<'de> serde::Deserialize<'de> for Source {
             Objects,
             LastEventAgeMs,
             Error,
+            EnforcedResourceVersion,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3169,6 +3178,7 @@ impl<'de> serde::Deserialize<'de> for Source {
                             "objects" => Ok(GeneratedField::Objects),
                             "lastEventAgeMs" | "last_event_age_ms" => Ok(GeneratedField::LastEventAgeMs),
                             "error" => Ok(GeneratedField::Error),
+                            "enforcedResourceVersion" | "enforced_resource_version" => Ok(GeneratedField::EnforcedResourceVersion),
                             _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
@@ -3194,6 +3204,7 @@ impl<'de> serde::Deserialize<'de> for Source {
                 let mut objects__ = None;
                 let mut last_event_age_ms__ = None;
                 let mut error__ = None;
+                let mut enforced_resource_version__ = None;
                 while let Some(k) = map_.next_key()? {
                     match k {
                         GeneratedField::Kind => {
@@ -3236,6 +3247,12 @@ impl<'de> serde::Deserialize<'de> for Source {
                             }
                             error__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::EnforcedResourceVersion => {
+                            if enforced_resource_version__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("enforcedResourceVersion"));
+                            }
+                            enforced_resource_version__ = Some(map_.next_value()?);
+                        }
                     }
                 }
                 Ok(Source {
@@ -3245,6 +3262,7 @@ impl<'de> serde::Deserialize<'de> for Source {
                     objects: objects__.unwrap_or_default(),
                     last_event_age_ms: last_event_age_ms__,
                     error: error__.unwrap_or_default(),
+                    enforced_resource_version: enforced_resource_version__.unwrap_or_default(),
                 })
             }
         }
@@ -3791,6 +3809,370 @@ impl<'de> serde::Deserialize<'de> for WaitEndpointResponse {
             }
         }
         deserializer.deserialize_struct("cellwall.v1alpha1.WaitEndpointResponse", FIELDS, GeneratedVisitor)
+    }
+}
+impl serde::Serialize for WaitEnforcedRequest {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.WaitEnforcedRequest", len)?;
+        if let Some(v) = self.policy.as_ref() {
+            struct_ser.serialize_field("policy", v)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for WaitEnforcedRequest {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "policy",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Policy,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "policy" => Ok(GeneratedField::Policy),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = WaitEnforcedRequest;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.WaitEnforcedRequest")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<WaitEnforcedRequest, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut policy__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Policy => {
+                            if policy__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("policy"));
+                            }
+                            policy__ = map_.next_value()?;
+                        }
+                    }
+                }
+                Ok(WaitEnforcedRequest {
+                    policy: policy__,
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.WaitEnforcedRequest", FIELDS, GeneratedVisitor)
+    }
+}
+impl serde::Serialize for WaitEnforcedResponse {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.WaitEnforcedResponse", len)?;
+        if true {
+            struct_ser.serialize_field("enforced", &self.enforced)?;
+        }
+        if true {
+            #[allow(clippy::needless_borrow)]
+            #[allow(clippy::needless_borrows_for_generic_args)]
+            struct_ser.serialize_field("generation", ToString::to_string(&self.generation).as_str())?;
+        }
+        if true {
+            struct_ser.serialize_field("nodes", &self.nodes)?;
+        }
+        if true {
+            struct_ser.serialize_field("waiting", &self.waiting)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for WaitEnforcedResponse {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "enforced",
+            "generation",
+            "nodes",
+            "waiting",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Enforced,
+            Generation,
+            Nodes,
+            Waiting,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "enforced" => Ok(GeneratedField::Enforced),
+                            "generation" => Ok(GeneratedField::Generation),
+                            "nodes" => Ok(GeneratedField::Nodes),
+                            "waiting" => Ok(GeneratedField::Waiting),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = WaitEnforcedResponse;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.WaitEnforcedResponse")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<WaitEnforcedResponse, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut enforced__ = None;
+                let mut generation__ = None;
+                let mut nodes__ = None;
+                let mut waiting__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Enforced => {
+                            if enforced__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("enforced"));
+                            }
+                            enforced__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Generation => {
+                            if generation__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("generation"));
+                            }
+                            generation__ = 
+                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                            ;
+                        }
+                        GeneratedField::Nodes => {
+                            if nodes__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("nodes"));
+                            }
+                            nodes__ = 
+                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                            ;
+                        }
+                        GeneratedField::Waiting => {
+                            if waiting__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("waiting"));
+                            }
+                            waiting__ = Some(map_.next_value()?);
+                        }
+                    }
+                }
+                Ok(WaitEnforcedResponse {
+                    enforced: enforced__.unwrap_or_default(),
+                    generation: generation__.unwrap_or_default(),
+                    nodes: nodes__.unwrap_or_default(),
+                    waiting: waiting__.unwrap_or_default(),
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.WaitEnforcedResponse", FIELDS, GeneratedVisitor)
+    }
+}
+impl serde::Serialize for WaitingNode {
+    #[allow(deprecated)]
+    fn serialize<S>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        use serde::ser::SerializeStruct;
+        let mut len = 0;
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        if true {
+            len += 1;
+        }
+        let mut struct_ser = serializer.serialize_struct("cellwall.v1alpha1.WaitingNode", len)?;
+        if true {
+            struct_ser.serialize_field("node", &self.node)?;
+        }
+        if true {
+            struct_ser.serialize_field("selects", &self.selects)?;
+        }
+        if true {
+            struct_ser.serialize_field("reason", &self.reason)?;
+        }
+        struct_ser.end()
+    }
+}
+impl<'de> serde::Deserialize<'de> for WaitingNode {
+    #[allow(deprecated)]
+    fn deserialize<D>(deserializer: D) -> std::result::Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        const FIELDS: &[&str] = &[
+            "node",
+            "selects",
+            "reason",
+        ];
+
+        #[allow(clippy::enum_variant_names)]
+        enum GeneratedField {
+            Node,
+            Selects,
+            Reason,
+        }
+        impl<'de> serde::Deserialize<'de> for GeneratedField {
+            fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
+            where
+                D: serde::Deserializer<'de>,
+            {
+                struct GeneratedVisitor;
+
+                impl serde::de::Visitor<'_> for GeneratedVisitor {
+                    type Value = GeneratedField;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        write!(formatter, "expected one of: {:?}", &FIELDS)
+                    }
+
+                    #[allow(unused_variables)]
+                    fn visit_str<E>(self, value: &str) -> std::result::Result<GeneratedField, E>
+                    where
+                        E: serde::de::Error,
+                    {
+                        match value {
+                            "node" => Ok(GeneratedField::Node),
+                            "selects" => Ok(GeneratedField::Selects),
+                            "reason" => Ok(GeneratedField::Reason),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_identifier(GeneratedVisitor)
+            }
+        }
+        struct GeneratedVisitor;
+        impl<'de> serde::de::Visitor<'de> for GeneratedVisitor {
+            type Value = WaitingNode;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("struct cellwall.v1alpha1.WaitingNode")
+            }
+
+            fn visit_map<V>(self, mut map_: V) -> std::result::Result<WaitingNode, V::Error>
+                where
+                    V: serde::de::MapAccess<'de>,
+            {
+                let mut node__ = None;
+                let mut selects__ = None;
+                let mut reason__ = None;
+                while let Some(k) = map_.next_key()? {
+                    match k {
+                        GeneratedField::Node => {
+                            if node__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("node"));
+                            }
+                            node__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Selects => {
+                            if selects__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("selects"));
+                            }
+                            selects__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::Reason => {
+                            if reason__.is_some() {
+                                return Err(serde::de::Error::duplicate_field("reason"));
+                            }
+                            reason__ = Some(map_.next_value()?);
+                        }
+                    }
+                }
+                Ok(WaitingNode {
+                    node: node__.unwrap_or_default(),
+                    selects: selects__.unwrap_or_default(),
+                    reason: reason__.unwrap_or_default(),
+                })
+            }
+        }
+        deserializer.deserialize_struct("cellwall.v1alpha1.WaitingNode", FIELDS, GeneratedVisitor)
     }
 }
 impl serde::Serialize for WatchStatusRequest {

@@ -156,6 +156,7 @@ impl<const KIND: usize> Resource<'_, KIND> {
                 .ok_or_else(|| Trouble::Lost("the list has no resourceVersion to watch from".to_owned()))?;
             debug!(kind = Self::KIND.name(), objects = present.len(), version, "listed");
             self.events.send(SourceEvent::Change(Change::Listed(Self::KIND, present))).await?;
+            self.tell_version(&version).await?;
             return Ok(version);
         }
     }
@@ -179,6 +180,7 @@ impl<const KIND: usize> Resource<'_, KIND> {
                         Decoded::Object(_, changes) => self.events.changes(changes).await?,
                         other => Self::unusable(&other),
                     }
+                    self.tell_version(version).await?;
                 }
                 WatchEvent::Deleted(item) => {
                     advance(version, item.version())?;
@@ -186,6 +188,7 @@ impl<const KIND: usize> Resource<'_, KIND> {
                         Decoded::Object(key, _) => self.events.changes([Change::Gone(key)]).await?,
                         other => Self::unusable(&other),
                     }
+                    self.tell_version(version).await?;
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     advance(version, &bookmark.metadata.resource_version)?;
@@ -202,6 +205,14 @@ impl<const KIND: usize> Resource<'_, KIND> {
         }
         if !heard && began.elapsed() < AT_ONCE {
             return Err(Trouble::Later("the API server ended the watch at once".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Behind what it tells of. Of what is enforced alone: nobody asks how far a node is with anything else.
+    async fn tell_version(&self, version: &str) -> Result<(), Closed> {
+        if Self::KIND == Kind::NetworkPolicy {
+            self.events.send(SourceEvent::Version(Self::KIND, version.to_owned())).await?;
         }
         Ok(())
     }

@@ -83,6 +83,31 @@ async fn pages_are_listed_and_then_watched_from_where_they_were() {
     assert_eq!(asked[..4], wanted);
 }
 
+/// Whoever has taken a version has taken all that was there at it.
+#[tokio::test(start_paused = true)]
+async fn versions_of_policies_come_behind_what_they_tell_of() {
+    let policy = |version: u64| {
+        let meta = json!({"name": "db", "namespace": "shop", "resourceVersion": version.to_string()});
+        json!({"metadata": meta, "spec": {"podSelector": {}}})
+    };
+    let script = vec![
+        list("7", &[policy(1)]),
+        watch(&[event("MODIFIED", &policy(8)), bookmark(20), event("DELETED", &policy(21))]),
+    ];
+    let (lines, _) = told(Kind::NetworkPolicy, script, 9).await;
+    let told: Vec<&str> = lines.iter().map(String::as_str).collect();
+    assert_eq!(told[1..3], ["listed NetworkPolicy: shop/db", "version NetworkPolicy 7"]);
+    assert_eq!(
+        told[5..],
+        [
+            "version NetworkPolicy 8",
+            "current NetworkPolicy",
+            "gone NetworkPolicy shop/db",
+            "version NetworkPolicy 21"
+        ]
+    );
+}
+
 /// A watch that fell too far behind is listed again, and the list says what has gone meanwhile.
 #[tokio::test(start_paused = true)]
 async fn gone_means_listed_again_with_what_was_deleted() {

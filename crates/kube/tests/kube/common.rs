@@ -119,6 +119,7 @@ fn selector(selector: &Selector) -> String {
 pub(crate) fn line(event: &SourceEvent) -> String {
     let change = match event {
         SourceEvent::Current(kind) => return format!("current {}", kind.name()),
+        SourceEvent::Version(kind, version) => return format!("version {} {version}", kind.name()),
         SourceEvent::NotServed(kind) => return format!("not served {}", kind.name()),
         SourceEvent::Partial(kind, why) => return format!("partial {}: {why:?}", kind.name()),
         SourceEvent::Failed(kind, why) => return format!("failed {}: {why}", kind.name()),

@@ -91,6 +91,7 @@ impl Place {
                 assert_eq!(kind, Kind::NetworkPolicy);
                 self.partial = why;
             }
+            SourceEvent::Version(..) => panic!("a folder has no resourceVersions"),
             SourceEvent::NotServed(kind) => panic!("a folder has everything: {kind:?}"),
         }
     }

@@ -4,6 +4,7 @@
 
 mod api;
 mod common;
+mod enforced;
 mod fields;
 mod folder;
 mod kubeconfig;

@@ -160,6 +160,7 @@ fn question(path: &str, query: &str) -> String {
 pub(crate) fn kind(event: &SourceEvent) -> Kind {
     match event {
         SourceEvent::Current(kind)
+        | SourceEvent::Version(kind, _)
         | SourceEvent::NotServed(kind)
         | SourceEvent::Partial(kind, _)
         | SourceEvent::Failed(kind, _) => *kind,

@@ -1,0 +1,176 @@
+//! Writes the node's object: what everybody may know of this node, without asking its agent. One write for each change, at
+//! most one in ten seconds, so that a cluster of thousands of nodes costs the API server hundreds of writes a second at worst.
+
+mod status;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cellwall_api::v1alpha1::{Condition, NodeStatus};
+use cellwall_api::{Publisher, Snapshot};
+use cellwall_kube::kube::Client;
+use cellwall_kube::node_object::{self, CellwallNodeStatus, PublishError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use self::status::status;
+use crate::args::{Args, Source};
+use crate::inputs;
+
+/// Between two writes.
+const APART: Duration = Duration::from_secs(10);
+/// After a write that failed.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Writes the object of the node `name` until nobody publishes any more.
+pub(crate) async fn keep(client: Client, name: String, snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let write = |status: CellwallNodeStatus| async {
+        match node_object::publish(&client, &name, status.clone()).await {
+            // There is no object yet, or somebody deleted it.
+            Err(PublishError::NotServed) => {
+                node_object::announce(&client, &name).await?;
+                node_object::publish(&client, &name, status).await
+            }
+            done => done,
+        }
+    };
+    every_change(write, snapshots).await;
+}
+
+/// Says so while the node is disabled, as far as it can be said: a node that is to be let alone must not need an API server.
+pub(crate) async fn tell_disabled(args: Args, name: String) {
+    if args.source != Source::Api {
+        return;
+    }
+    let client = match inputs::client(&args).await {
+        Ok(client) => client,
+        Err(error) => return warn!("nobody is told that this node is disabled: {error:#}"),
+    };
+    let status = NodeStatus {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        conditions: vec![Condition {
+            r#type: "Enabled".to_owned(),
+            ok: false,
+            reason: "Disabled".to_owned(),
+            message: "`cellwall node disable` was run there: nothing is enforced".to_owned(),
+            required: true,
+        }],
+        ..NodeStatus::default()
+    };
+    let publisher = Publisher::new(Snapshot {
+        taken: std::time::Instant::now(),
+        status,
+        endpoints: Arc::default(),
+        policies: Arc::default(),
+    });
+    keep(client, name, publisher.subscribe()).await;
+}
+
+/// `write` gets every status that differs from the one before.
+async fn every_change<F, A>(write: F, mut snapshots: watch::Receiver<Arc<Snapshot>>)
+where
+    F: Fn(CellwallNodeStatus) -> A,
+    A: Future<Output = Result<(), PublishError>>,
+{
+    let mut written = CellwallNodeStatus::default();
+    let mut failing = None;
+    loop {
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let next = status(&snapshot.status, &written, SystemTime::now());
+        if next != written {
+            let wait = match write(next.clone()).await {
+                Ok(()) => {
+                    if failing.take().is_some() {
+                        info!("the node's object is written again");
+                    }
+                    written = next;
+                    APART
+                }
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    if failing.as_ref() != Some(&error) {
+                        warn!("{error}");
+                    }
+                    failing = Some(error);
+                    AGAIN
+                }
+            };
+            sleep_until(Instant::now() + wait).await;
+        }
+        // A write that failed is tried again without a change.
+        let ended = if failing.is_none() {
+            snapshots.changed().await.is_err()
+        } else {
+            snapshots.has_changed().is_err()
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn snapshot(status: NodeStatus) -> Snapshot {
+        Snapshot {
+            taken: std::time::Instant::now(),
+            status,
+            endpoints: Arc::default(),
+            policies: Arc::default(),
+        }
+    }
+
+    fn node(revision: u64) -> NodeStatus {
+        NodeStatus { revision, ready: true, ..NodeStatus::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_change_is_written_once_and_none_within_ten_seconds_of_another() {
+        let publisher = Publisher::new(snapshot(node(1)));
+        let receiver = publisher.subscribe();
+        let (begun, writes) = (Instant::now(), Mutex::new(Vec::new()));
+        let write = |status: CellwallNodeStatus| {
+            writes.lock().expect("one thread").push((begun.elapsed().as_secs(), status.revision));
+            async { Ok(()) }
+        };
+        let changes = async {
+            for revision in [2, 3, 3] {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                publisher.publish(snapshot(node(revision)));
+            }
+            tokio::time::sleep(Duration::from_mins(5)).await;
+            publisher.publish(snapshot(node(4)));
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            drop(publisher);
+        };
+        tokio::join!(every_change(write, receiver), changes);
+        assert_eq!(*writes.lock().expect("one thread"), [(0, 1), (10, 3), (303, 4)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_written_later_as_it_is_then() {
+        let publisher = Publisher::new(snapshot(node(1)));
+        let receiver = publisher.subscribe();
+        let (begun, writes) = (Instant::now(), Mutex::new(Vec::new()));
+        let write = |status: CellwallNodeStatus| {
+            let mut writes = writes.lock().expect("one thread");
+            writes.push((begun.elapsed().as_secs(), status.revision));
+            let done = if writes.len() < 3 { Err(PublishError::NotServed) } else { Ok(()) };
+            async { done }
+        };
+        let changes = async {
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            publisher.publish(snapshot(node(2)));
+            tokio::time::sleep(Duration::from_mins(5)).await;
+            drop(publisher);
+        };
+        tokio::join!(every_change(write, receiver), changes);
+        assert_eq!(*writes.lock().expect("one thread"), [(0, 1), (30, 1), (60, 2)]);
+    }
+}

@@ -1,0 +1,134 @@
+//! The object in which a node's agent says what it enforces: `kubectl get cellwallnodes`, and what whoever waits for a
+//! policy looks at. Agents write it, nobody has to.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, CustomResource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use k8s_openapi::api::core::v1::Node;
+
+/// Who writes the fields of these objects.
+const MANAGER: &str = "cellwall-agent";
+
+/// Nothing is asked of a node here: what it does follows from its policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "cellwall.dev",
+    version = "v1alpha1",
+    kind = "CellwallNode",
+    plural = "cellwallnodes",
+    singular = "cellwallnode",
+    shortname = "cwn",
+    category = "cellwall",
+    status = "CellwallNodeStatus",
+    doc = "CellwallNode says what one node enforces. Its agent writes it; it has the node's name and goes with it.",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".status.mode"}"#,
+    printcolumn = r#"{"name":"Endpoints","type":"integer","jsonPath":".status.endpoints"}"#,
+    printcolumn = r#"{"name":"Policies","type":"integer","jsonPath":".status.policies"}"#,
+    printcolumn = r#"{"name":"Problems","type":"integer","jsonPath":".status.problemCount"}"#,
+    printcolumn = r#"{"name":"Revision","type":"integer","jsonPath":".status.revision","priority":1}"#,
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.agentVersion","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Why","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].message","priority":1}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CellwallNodeSpec {}
+
+/// What the node enforces. Written when it changes, at most every ten seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CellwallNodeStatus {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// `enforce`, or `audit`: what policies deny is counted and passes.
+    pub mode: String,
+    /// Revision that is live in the kernel.
+    pub revision: i64,
+    /// Interfaces that are enforced here.
+    pub endpoints: i32,
+    /// Policies that are known here.
+    pub policies: i32,
+    /// Pods of this node that are not enforced, those of the node's network among them.
+    pub unplaced_pods: i32,
+    /// What is wrong with objects, in number.
+    pub problem_count: i32,
+    /// The first of what is wrong, each with its object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// NetworkPolicies with a problem here, as `namespace/name`: they are not enforced as they are written. Absent where they
+    /// are too many to be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_as_written: Option<Vec<String>>,
+    /// Of each kind of policy: the resourceVersion up to which everything is live in the kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enforced: Vec<EnforcedVersion>,
+    /// `Ready`, and what it depends on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// How far a node is with one kind of policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnforcedVersion {
+    /// The kind, as in a manifest.
+    pub kind: String,
+    /// Every object of the kind is enforced as it was at this resourceVersion, or newer.
+    pub resource_version: String,
+}
+
+/// Why a node's object could not be written.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The API server does not know the resource.
+    #[error("the API server does not know cellwallnodes.cellwall.dev; install the chart's CRDs")]
+    NotServed,
+    /// It may not be written.
+    #[error("the agent may not write its CellwallNode; the chart's ClusterRole allows it: {0}")]
+    Forbidden(String),
+    /// Anything else, which may pass.
+    #[error("cannot write the CellwallNode")]
+    Failed(#[source] Box<kube::Error>),
+}
+
+impl From<kube::Error> for PublishError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => Self::NotServed,
+            kube::Error::Api(status) if status.code == 403 => Self::Forbidden(status.message.clone()),
+            error => Self::Failed(Box::new(error)),
+        }
+    }
+}
+
+/// Makes the object of the node `name`, which ends with the node itself, or takes over the one that is there.
+pub async fn announce(client: &Client, name: &str) -> Result<(), PublishError> {
+    // The role has list and not get.
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    let node = Api::<Node>::all(client.clone()).list_metadata(&params).await?.items.into_iter().next();
+    let mut object = CellwallNode::new(name, CellwallNodeSpec {});
+    object.metadata.owner_references = node.and_then(|node| node.metadata.uid).map(|uid| {
+        let (api_version, kind, name) = ("v1".to_owned(), "Node".to_owned(), name.to_owned());
+        vec![OwnerReference { api_version, kind, name, uid, ..OwnerReference::default() }]
+    });
+    let all = Api::<CellwallNode>::all(client.clone());
+    all.patch(name, &applied(), &Patch::Apply(&object)).await?;
+    Ok(())
+}
+
+/// Writes the status of the node `name`, whose object is there.
+pub async fn publish(client: &Client, name: &str, status: CellwallNodeStatus) -> Result<(), PublishError> {
+    let mut object = CellwallNode::new(name, CellwallNodeSpec {});
+    object.status = Some(status);
+    let all = Api::<CellwallNode>::all(client.clone());
+    all.patch_status(name, &applied(), &Patch::Apply(&object)).await?;
+    Ok(())
+}
+
+fn applied() -> PatchParams {
+    PatchParams::apply(MANAGER).force()
+}

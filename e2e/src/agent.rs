@@ -70,8 +70,11 @@ impl Agent {
     /// Stops it where it is, as a machine without time for it would, or lets it go on.
     pub fn halt(&self, halted: bool) -> Result<()> {
         let agent = self.process().context("the agent has ended")?;
-        kill_process(agent, if halted { Signal::STOP } else { Signal::CONT })
-            .context("cannot signal the agent")
+        let signal = if halted { Signal::STOP } else { Signal::CONT };
+        kill_process(agent, signal).context("cannot signal the agent")?;
+        // `nsenter` stops itself when its child is stopped, and does not go on with it.
+        let parent = Pid::from_child(&self.parent);
+        if halted { Ok(()) } else { kill_process(parent, signal).context("cannot signal nsenter") }
     }
 
     fn process(&self) -> Option<Pid> {

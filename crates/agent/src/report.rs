@@ -1,6 +1,6 @@
 //! What the agent says about itself: the snapshot that is answered over gRPC.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -89,8 +89,12 @@ impl<K: Kernel> Node<K> {
             .keys()
             .filter(|key| matches!(key.kind, Kind::NetworkPolicy | Kind::ClusterNetworkPolicy));
         let keys: BTreeSet<&ObjectKey> = compiled.policies.keys().chain(bad).collect();
+        let mut problems: BTreeMap<&ObjectKey, Vec<Problem>> = BTreeMap::new();
+        for problem in self.problems() {
+            problems.entry(&problem.object).or_default().push(problem.clone());
+        }
         let answer = |key: &ObjectKey| {
-            let problems = self.cluster.problems.get(key).map_or(&[][..], Vec::as_slice);
+            let problems = problems.get(key).map_or(&[][..], Vec::as_slice);
             policy(key, compiled.policies.get(key).unwrap_or(&never), problems)
         };
         keys.into_iter().map(answer).collect()

@@ -109,7 +109,7 @@ async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
     let publisher = Publisher::new(node.snapshot(std::time::Instant::now()));
     let outputs = Outputs { publisher, stats: watch::Sender::new(node.stats.clone()), unconfirmed };
 
-    let waits = waits::spawn(client.clone());
+    let waits = waits::spawn(client.clone(), outputs.publisher.subscribe());
     if let Some(client) = client {
         tokio::spawn(node_object::keep(client, node_name, outputs.publisher.subscribe()));
     }

@@ -1,19 +1,22 @@
-//! Answers those who wait for a policy, each with a look at the nodes' objects of its own. Nobody waits most of the time, so
-//! these are watched only then.
+//! Answers those who wait for a policy, each with looks at the nodes' objects of its own. Nobody waits most of the time, so
+//! these are looked at only then.
+
+use std::sync::Arc;
 
 use cellwall_api::v1alpha1::{WaitEnforcedResponse, WaitingNode};
-use cellwall_api::{Refusal, Wait};
+use cellwall_api::{Refusal, Snapshot, Wait};
 use cellwall_kube::enforced::{Progress, WaitError, follow};
 use cellwall_kube::kube::Client;
 use futures::future;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-/// How many may wait at a time: each is a watch on as many objects as the cluster has nodes.
+/// How many may wait at a time: each lists as many objects as the cluster has nodes.
 const WAITS: usize = 8;
 
-/// Where questions go. Without a `client` there is no cluster, and each is refused.
-pub(crate) fn spawn(client: Option<Client>) -> mpsc::Sender<Wait> {
+/// Where questions go. Without a `client` there is no cluster, and each is refused. All end when nobody publishes any more, as
+/// other streams do.
+pub(crate) fn spawn(client: Option<Client>, snapshots: watch::Receiver<Arc<Snapshot>>) -> mpsc::Sender<Wait> {
     let (sender, mut received) = mpsc::channel::<Wait>(WAITS);
     tokio::spawn(async move {
         let mut waiting = JoinSet::new();
@@ -25,7 +28,7 @@ pub(crate) fn spawn(client: Option<Client>) -> mpsc::Sender<Wait> {
                 ),
                 Some(_) if waiting.len() >= WAITS => Refusal::TooMany,
                 Some(client) => {
-                    waiting.spawn(answer(client.clone(), wait));
+                    waiting.spawn(answer(client.clone(), wait, snapshots.clone()));
                     continue;
                 }
             };
@@ -36,7 +39,7 @@ pub(crate) fn spawn(client: Option<Client>) -> mpsc::Sender<Wait> {
     sender
 }
 
-async fn answer(client: Client, wait: Wait) {
+async fn answer(client: Client, wait: Wait, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let Wait { namespace, name, answers } = wait;
     let (messages, mut received) = mpsc::channel(1);
     let forward = async {
@@ -45,8 +48,10 @@ async fn answer(client: Client, wait: Wait) {
         }
     };
     let all = future::join(follow(&client, &namespace, &name, messages), forward);
+    let stopping = async { while snapshots.changed().await.is_ok() {} };
     let ended = tokio::select! {
         () = answers.closed() => return,
+        () = stopping => Err(WaitError::Failed("the agent is stopping; ask the next one".to_owned())),
         (ended, ()) = all => ended,
     };
     if let Err(error) = ended {

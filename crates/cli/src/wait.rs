@@ -74,9 +74,9 @@ pub(crate) async fn run(mut client: Client, wait: Wait, format: Format) -> Resul
 
 /// Which nodes are waited for, in lines.
 fn missing(answer: Option<&WaitEnforcedResponse>) -> String {
-    let Some(answer) = answer else { return "the agent has not heard from any node yet".to_owned() };
+    let Some(answer) = answer else { return "the agent has not said anything yet".to_owned() };
     if answer.nodes == 0 {
-        return "no node has an agent that has written its CellwallNode".to_owned();
+        return "the cluster has no node".to_owned();
     }
     let WaitEnforcedResponse { nodes, waiting, generation, .. } = answer;
     let enforce = *nodes as usize - waiting.len().min(*nodes as usize);
@@ -147,6 +147,6 @@ mod tests {
         assert_eq!(lines[1], "  n0: it is not ready");
         assert_eq!(lines[2], "  n1, which has none of its pods: it is not ready");
         assert_eq!((lines.len(), lines[21]), (22, "  and 2 more"));
-        assert!(missing(Some(&WaitEnforcedResponse::default())).starts_with("no node has an agent"));
+        assert!(missing(Some(&WaitEnforcedResponse::default())).starts_with("the cluster has no node"));
     }
 }

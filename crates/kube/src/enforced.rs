@@ -11,6 +11,9 @@ use crate::node_object::CellwallNodeStatus;
 
 pub use follow::follow;
 
+/// After how many seconds an agent that says nothing counts as gone: two heartbeats, and a minute.
+const SILENT_S: i64 = 11 * 60;
+
 /// Why nobody can wait for a policy.
 #[derive(Debug, Error)]
 pub enum WaitError {
@@ -32,7 +35,7 @@ pub enum WaitError {
 pub struct Progress {
     /// `metadata.generation` of the policy.
     pub generation: i64,
-    /// How many nodes count: those that have said something, and those with selected pods.
+    /// How many nodes count: all of the cluster but those of other systems.
     pub nodes: usize,
     /// The nodes that do not enforce it, by name.
     pub waiting: BTreeMap<String, Waiting>,
@@ -64,26 +67,26 @@ pub struct Target {
     pub generation: i64,
     /// `metadata.resourceVersion`.
     pub resource_version: String,
-    /// The nodes with pods that it selects.
-    pub selected: BTreeSet<String>,
+    /// The nodes of the cluster.
+    pub nodes: BTreeSet<String>,
+    /// The pods that it selects, as `namespace/name`, by node.
+    pub selected: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Target {
-    /// How far the cluster is when its nodes say this. A node without selected pods counts as well: it may get one at any
-    /// moment.
+    /// How far the cluster is at `now`, in seconds of Unix time, when its nodes say this. A node without selected pods counts
+    /// as well: it may get one at any moment.
     #[must_use]
-    pub fn progress(&self, nodes: &BTreeMap<String, CellwallNodeStatus>) -> Progress {
-        let names: BTreeSet<&String> = if cellwall_policy::planted("only-nodes-with-selected-pods-count") {
-            self.selected.iter().collect()
-        } else {
-            self.selected.iter().chain(nodes.keys()).collect()
-        };
+    pub fn progress(&self, said: &BTreeMap<String, CellwallNodeStatus>, now: i64) -> Progress {
+        let others =
+            (!cellwall_policy::planted("only-nodes-with-selected-pods-count")).then_some(&self.nodes);
+        let names: BTreeSet<&String> = self.selected.keys().chain(others.into_iter().flatten()).collect();
         let waiting = |name: &&String| {
-            let reason = match nodes.get(*name) {
+            let reason = match said.get(*name) {
                 None => "no agent has written its CellwallNode".to_owned(),
-                Some(status) => self.missing(status)?,
+                Some(status) => self.missing(name, status, now)?,
             };
-            Some(((*name).clone(), Waiting { selects: self.selected.contains(*name), reason }))
+            Some(((*name).clone(), Waiting { selects: self.selected.contains_key(*name), reason }))
         };
         Progress {
             generation: self.generation,
@@ -93,38 +96,53 @@ impl Target {
     }
 
     /// Why the node does not enforce it; none where it does.
-    fn missing(&self, status: &CellwallNodeStatus) -> Option<String> {
-        let kind = Kind::NetworkPolicy.name();
+    fn missing(&self, node: &str, status: &CellwallNodeStatus, now: i64) -> Option<String> {
         let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-        let enforced = status.enforced.iter().find(|version| version.kind == kind);
-        let enforced = enforced.map(|version| version.resource_version.as_str()).unwrap_or_default();
+        let heartbeat = status.heartbeat.as_ref().map_or(0, |time| time.0.as_second());
         if status.mode == "audit" && !cellwall_policy::planted("an-audited-node-enforces") {
             return Some("it is in audit mode: what policies deny passes".to_owned());
+        }
+        if heartbeat < now - SILENT_S && !cellwall_policy::planted("silent-nodes-enforce") {
+            return Some(format!("its agent has said nothing for more than {} minutes", SILENT_S / 60));
         }
         match ready {
             Some(ready) if ready.status == "True" => {}
             Some(ready) => return Some(format!("it is not ready: {}: {}", ready.reason, ready.message)),
             None => return Some("it has not said that it is ready".to_owned()),
         }
-        if is_at_least(enforced, &self.resource_version) {
-            return self.problem(status);
+        let kind = Kind::NetworkPolicy.name();
+        let enforced = status.enforced.iter().find(|version| version.kind == kind);
+        let enforced = enforced.map_or("", |version| &version.resource_version);
+        if !is_at_least(enforced, &self.resource_version) {
+            let seen = if enforced.is_empty() { "none" } else { enforced };
+            return Some(format!(
+                "it enforces resourceVersion {seen}, and the policy has {}",
+                self.resource_version
+            ));
         }
-        let seen = if enforced.is_empty() { "none" } else { enforced };
-        Some(format!("it enforces resourceVersion {seen}, and the policy has {}", self.resource_version))
+        if cellwall_policy::planted("what-is-left-out-is-enforced") {
+            None
+        } else {
+            self.left_out(node, status)
+        }
     }
 
-    /// The policy is there, and not in force as it is written.
-    fn problem(&self, status: &CellwallNodeStatus) -> Option<String> {
-        if cellwall_policy::planted("what-is-left-out-is-enforced") {
-            return None;
+    /// The policy, or a pod of it, is known there, and not enforced as it is written.
+    fn left_out(&self, node: &str, status: &CellwallNodeStatus) -> Option<String> {
+        let (Some(policies), Some(pods)) = (&status.policies_with_problems, &status.pods_not_enforced) else {
+            return Some(
+                "it has problems with more policies, or does not enforce more pods, than it can name"
+                    .to_owned(),
+            );
+        };
+        if policies.contains(&self.policy) {
+            return Some(
+                "it has a problem with this policy, which `cellwall policies` names there".to_owned(),
+            );
         }
-        match &status.not_as_written {
-            None => Some("it has problems with more policies than it can name".to_owned()),
-            Some(policies) if policies.contains(&self.policy) => {
-                Some("it has a problem with this policy, which `cellwall policies` names there".to_owned())
-            }
-            Some(_) => None,
-        }
+        let selected = self.selected.get(node);
+        let pod = pods.iter().find(|&pod| selected.is_some_and(|selected| selected.contains(pod)))?;
+        Some(format!("its pod {pod} is audited, or its interface is not known"))
     }
 }
 
@@ -133,6 +151,6 @@ impl Target {
 fn is_at_least(seen: &str, target: &str) -> bool {
     match (seen.parse::<u64>(), target.parse::<u64>()) {
         (Ok(seen), Ok(target)) => seen >= target,
-        _ => seen == target,
+        _ => !seen.is_empty() && seen == target,
     }
 }

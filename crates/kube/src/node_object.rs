@@ -1,14 +1,20 @@
 //! The object in which a node's agent says what it enforces: `kubectl get cellwallnodes`, and what whoever waits for a
 //! policy looks at. Agents write it, nobody has to.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, CustomResource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::time::timeout;
 
 use k8s_openapi::api::core::v1::Node;
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Who writes the fields of these objects.
 const MANAGER: &str = "cellwall-agent";
@@ -38,9 +44,9 @@ const MANAGER: &str = "cellwall-agent";
 #[serde(rename_all = "camelCase")]
 pub struct CellwallNodeSpec {}
 
-/// What the node enforces. Written when it changes, at most every ten seconds.
+/// What the node enforces. Written when it changes, at most every ten seconds, and at least every five minutes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct CellwallNodeStatus {
     /// Version of the agent.
     pub agent_version: String,
@@ -57,17 +63,24 @@ pub struct CellwallNodeStatus {
     /// What is wrong with objects, in number.
     pub problem_count: i32,
     /// The first of what is wrong, each with its object.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// NetworkPolicies with a problem here, as `namespace/name`: they are not enforced as they are written. Absent where they
     /// are too many to be named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_as_written: Option<Vec<String>>,
-    /// Of each kind of policy: the resourceVersion up to which everything is live in the kernel.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies_with_problems: Option<Vec<String>>,
+    /// Pods with a network of their own for which policies are not enforced, as `namespace/name`: those that are audited, and
+    /// those whose interface is not known. Absent where they are too many to be named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_not_enforced: Option<Vec<String>>,
+    /// Of NetworkPolicy: the resourceVersion up to which everything is live in the kernel.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub enforced: Vec<EnforcedVersion>,
+    /// When this was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Time>,
     /// `Ready`, and what it depends on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
 
@@ -91,8 +104,8 @@ pub enum PublishError {
     #[error("the agent may not write its CellwallNode; the chart's ClusterRole allows it: {0}")]
     Forbidden(String),
     /// Anything else, which may pass.
-    #[error("cannot write the CellwallNode")]
-    Failed(#[source] Box<kube::Error>),
+    #[error("cannot write the CellwallNode: {0}")]
+    Failed(String),
 }
 
 impl From<kube::Error> for PublishError {
@@ -100,23 +113,24 @@ impl From<kube::Error> for PublishError {
         match error {
             kube::Error::Api(status) if status.code == 404 => Self::NotServed,
             kube::Error::Api(status) if status.code == 403 => Self::Forbidden(status.message.clone()),
-            error => Self::Failed(Box::new(error)),
+            error => Self::Failed(error.to_string()),
         }
     }
 }
 
-/// Makes the object of the node `name`, which ends with the node itself, or takes over the one that is there.
+/// Makes the object of the node `name`, which ends with the node itself, or makes the one that is there this node's.
 pub async fn announce(client: &Client, name: &str) -> Result<(), PublishError> {
     // The role has list and not get.
     let params = ListParams::default().fields(&format!("metadata.name={name}"));
-    let node = Api::<Node>::all(client.clone()).list_metadata(&params).await?.items.into_iter().next();
+    let nodes = Api::<Node>::all(client.clone());
+    let node = in_time(nodes.list_metadata(&params)).await?.items.into_iter().next();
     let mut object = CellwallNode::new(name, CellwallNodeSpec {});
     object.metadata.owner_references = node.and_then(|node| node.metadata.uid).map(|uid| {
         let (api_version, kind, name) = ("v1".to_owned(), "Node".to_owned(), name.to_owned());
         vec![OwnerReference { api_version, kind, name, uid, ..OwnerReference::default() }]
     });
     let all = Api::<CellwallNode>::all(client.clone());
-    all.patch(name, &applied(), &Patch::Apply(&object)).await?;
+    in_time(all.patch(name, &applied(), &Patch::Apply(&object))).await?;
     Ok(())
 }
 
@@ -125,10 +139,15 @@ pub async fn publish(client: &Client, name: &str, status: CellwallNodeStatus) ->
     let mut object = CellwallNode::new(name, CellwallNodeSpec {});
     object.status = Some(status);
     let all = Api::<CellwallNode>::all(client.clone());
-    all.patch_status(name, &applied(), &Patch::Apply(&object)).await?;
+    in_time(all.patch_status(name, &applied(), &Patch::Apply(&object))).await?;
     Ok(())
 }
 
 fn applied() -> PatchParams {
     PatchParams::apply(MANAGER).force()
+}
+
+async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, PublishError> {
+    let silent = |_| PublishError::Failed(format!("the API server said nothing for {} s", LIMIT.as_secs()));
+    Ok(timeout(LIMIT, answer).await.map_err(silent)??)
 }

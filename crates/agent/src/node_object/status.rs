@@ -3,21 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cellwall_api::v1alpha1::{NodeStatus, Problem, Source};
+use cellwall_api::Snapshot;
+use cellwall_api::v1alpha1::{
+    Endpoint, NodeStatus, ObjectReference, Policy, Problem, Source, UnplacedPod, UnplacedReason,
+};
 use cellwall_kube::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use cellwall_kube::k8s_openapi::jiff::Timestamp;
 use cellwall_kube::node_object::{CellwallNodeStatus, EnforcedVersion};
 use cellwall_policy::model::Kind;
 
 /// How many problems are written out.
-const PROBLEMS: usize = 20;
-/// How many policies with problems are named.
-const NOT_AS_WRITTEN: usize = 200;
-/// Bytes of one text: etcd takes 1.5 MiB of an object, and this one is read often.
-const TEXT: usize = 1024;
+const PROBLEMS: usize = 10;
+/// How many policies, or pods, are named.
+const NAMES: usize = 200;
+/// Bytes of one text: who waits for a policy reads the objects of all nodes.
+const TEXT: usize = 512;
 
-/// What is written. Times of conditions that have not changed are those of `before`.
-pub(super) fn status(node: &NodeStatus, before: &CellwallNodeStatus, now: SystemTime) -> CellwallNodeStatus {
+/// What is written. Times of conditions that have not changed are those of `before`, which is empty when the agent starts.
+pub(super) fn status(
+    snapshot: &Snapshot,
+    before: &CellwallNodeStatus,
+    now: SystemTime,
+) -> CellwallNodeStatus {
+    let node = &snapshot.status;
     let enforced = |source: &Source| {
         let (kind, resource_version) = (source.kind.clone(), source.enforced_resource_version.clone());
         (!resource_version.is_empty()).then_some(EnforcedVersion { kind, resource_version })
@@ -31,7 +39,9 @@ pub(super) fn status(node: &NodeStatus, before: &CellwallNodeStatus, now: System
         unplaced_pods: i32::try_from(node.unplaced_pods.len()).unwrap_or(i32::MAX),
         problem_count: number(node.problem_count),
         problems: node.problems.iter().take(PROBLEMS).map(text).collect(),
-        not_as_written: not_as_written(node),
+        policies_with_problems: names(policies_with_problems(&snapshot.policies)),
+        pods_not_enforced: names(pods_not_enforced(snapshot)),
+        heartbeat: None,
         enforced: node.sources.iter().filter_map(enforced).collect(),
         conditions: conditions(node, before, now),
     }
@@ -41,15 +51,28 @@ fn number(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-fn not_as_written(node: &NodeStatus) -> Option<Vec<String>> {
-    if node.problem_count as usize > node.problems.len() {
-        return None;
-    }
-    let objects = node.problems.iter().filter_map(|problem| problem.object.as_ref());
-    let policies = objects.filter(|object| object.kind == Kind::NetworkPolicy.name());
+fn policies_with_problems(policies: &[Policy]) -> impl Iterator<Item = &ObjectReference> {
+    let wrong = policies.iter().filter(|policy| !policy.problems.is_empty());
+    let references = wrong.filter_map(|policy| policy.policy.as_ref());
+    references.filter(|policy| policy.kind == Kind::NetworkPolicy.name())
+}
+
+/// Pods that wait for their address or are in the node's network are not among them. Where all are audited, `mode` says so.
+fn pods_not_enforced(snapshot: &Snapshot) -> impl Iterator<Item = &ObjectReference> {
+    let one = |endpoint: &&Endpoint| endpoint.audit && !snapshot.status.audit;
+    let audited = snapshot.endpoints.iter().filter(one).filter_map(|endpoint| endpoint.pod.as_ref());
+    let is_lost = |pod: &&UnplacedPod| {
+        matches!(pod.reason(), UnplacedReason::NoInterface | UnplacedReason::AddressTaken)
+    };
+    let lost = snapshot.status.unplaced_pods.iter().filter(is_lost).filter_map(|pod| pod.pod.as_ref());
+    audited.chain(lost)
+}
+
+/// `namespace/name` of each, once; none where they are too many.
+fn names<'a>(objects: impl Iterator<Item = &'a ObjectReference>) -> Option<Vec<String>> {
     let names: BTreeSet<String> =
-        policies.map(|policy| format!("{}/{}", policy.namespace, policy.name)).collect();
-    (names.len() <= NOT_AS_WRITTEN).then(|| names.into_iter().collect())
+        objects.map(|object| format!("{}/{}", object.namespace, object.name)).collect();
+    (names.len() <= NAMES).then(|| names.into_iter().collect())
 }
 
 /// The object, the field, and what is wrong.
@@ -96,18 +119,24 @@ fn conditions(node: &NodeStatus, before: &CellwallNodeStatus, now: SystemTime) -
 }
 
 /// Whole seconds, as the API has them.
-fn time(now: SystemTime) -> Time {
+pub(super) fn time(now: SystemTime) -> Time {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Time(i64::try_from(seconds).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use cellwall_api::v1alpha1 as api;
 
     use super::*;
+
+    fn snapshot(status: NodeStatus) -> Snapshot {
+        let taken = std::time::Instant::now();
+        Snapshot { taken, status, endpoints: Arc::default(), policies: Arc::default() }
+    }
 
     #[test]
     fn a_condition_has_the_time_of_its_last_change() {
@@ -121,7 +150,7 @@ mod tests {
         };
         let of = |ok, before: &CellwallNodeStatus, seconds| {
             let node = NodeStatus { ready: ok, conditions: vec![part(ok)], ..NodeStatus::default() };
-            status(&node, before, at(seconds))
+            status(&snapshot(node), before, at(seconds))
         };
         let first = of(true, &CellwallNodeStatus::default(), 100);
         let same = of(true, &first, 200);
@@ -136,30 +165,59 @@ mod tests {
         assert_eq!(ready.last_transition_time, time(at(300)));
     }
 
+    fn reference(kind: &str, name: &str) -> Option<ObjectReference> {
+        let (kind, namespace, name) = (kind.to_owned(), "shop".to_owned(), name.to_owned());
+        Some(ObjectReference { kind, namespace, name })
+    }
+
     #[test]
     fn policies_with_problems_are_named_once_or_not_at_all() {
-        let problem = |kind: &str, name: &str| {
-            let (kind, namespace, name) = (kind.to_owned(), "shop".to_owned(), name.to_owned());
-            let object = Some(api::ObjectReference { kind, namespace, name });
-            Problem { object, ..Problem::default() }
+        let policy = |kind: &str, name: &str, problems: usize| Policy {
+            policy: reference(kind, name),
+            problems: vec![Problem::default(); problems],
+            ..Policy::default()
         };
-        let named = |problems: Vec<Problem>, count: usize| {
-            let problem_count = u32::try_from(count).expect("few");
-            not_as_written(&NodeStatus { problem_count, problems, ..NodeStatus::default() })
+        let said = |policies: Vec<Policy>| {
+            let snapshot = Snapshot { policies: policies.into(), ..snapshot(NodeStatus::default()) };
+            status(&snapshot, &CellwallNodeStatus::default(), UNIX_EPOCH).policies_with_problems
         };
-        let three = [("NetworkPolicy", "b"), ("Pod", "a"), ("NetworkPolicy", "b")];
-        let three: Vec<Problem> = three.map(|(kind, name)| problem(kind, name)).into();
-        assert_eq!(named(three.clone(), 3), Some(vec!["shop/b".to_owned()]));
-        assert_eq!(named(three, 4), None, "one is not told");
-        let many: Vec<Problem> =
-            (0..=NOT_AS_WRITTEN).map(|n| problem("NetworkPolicy", &n.to_string())).collect();
-        assert_eq!(named(many, NOT_AS_WRITTEN + 1), None);
+        let some = [("NetworkPolicy", "b", 2), ("NetworkPolicy", "a", 0), ("ClusterNetworkPolicy", "c", 1)];
+        let some = some.map(|(kind, name, problems)| policy(kind, name, problems));
+        assert_eq!(said(some.into()), Some(vec!["shop/b".to_owned()]));
+        let many = |count| (0..count).map(|n| policy("NetworkPolicy", &n.to_string(), 1)).collect();
+        assert_eq!(said(many(NAMES)).map(|names| names.len()), Some(NAMES));
+        assert_eq!(said(many(NAMES + 1)), None);
+    }
+
+    #[test]
+    fn pods_that_are_audited_or_lost_are_named() {
+        let unplaced = |name: &str, reason: UnplacedReason| UnplacedPod {
+            pod: reference("Pod", name),
+            reason: reason.into(),
+            ..UnplacedPod::default()
+        };
+        let unplaced_pods = vec![
+            unplaced("new", UnplacedReason::NoAddress),
+            unplaced("node", UnplacedReason::HostNetwork),
+            unplaced("macvlan", UnplacedReason::NoInterface),
+            unplaced("twin", UnplacedReason::AddressTaken),
+        ];
+        let endpoint =
+            |name: &str, audit: bool| Endpoint { pod: reference("Pod", name), audit, ..Endpoint::default() };
+        let endpoints = vec![endpoint("audited", true), endpoint("enforced", false)];
+        let said = |audit: bool| {
+            let node = NodeStatus { audit, unplaced_pods: unplaced_pods.clone(), ..NodeStatus::default() };
+            let snapshot = Snapshot { endpoints: endpoints.clone().into(), ..snapshot(node) };
+            status(&snapshot, &CellwallNodeStatus::default(), UNIX_EPOCH).pods_not_enforced.expect("few")
+        };
+        assert_eq!(said(false), ["shop/audited", "shop/macvlan", "shop/twin"]);
+        assert_eq!(said(true), ["shop/macvlan", "shop/twin"]);
     }
 
     #[test]
     fn texts_are_bounded_and_name_the_object() {
         let problem = Problem {
-            object: Some(api::ObjectReference {
+            object: Some(ObjectReference {
                 kind: "NetworkPolicy".to_owned(),
                 namespace: "shop".to_owned(),
                 name: "db".to_owned(),

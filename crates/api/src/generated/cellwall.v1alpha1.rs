@@ -445,7 +445,7 @@ pub struct WaitEnforcedResponse {
     /// metadata.generation of the policy that is waited for.
     #[prost(int64, tag = "2")]
     pub generation: i64,
-    /// Nodes that count: those with an agent, and those with selected pods.
+    /// Nodes that count: all of the cluster but those of Windows.
     #[prost(uint32, tag = "3")]
     pub nodes: u32,
     /// Those that do not enforce it yet, sorted by name.
@@ -658,8 +658,9 @@ pub mod agent_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// WaitEnforced tells how far the whole cluster is with a NetworkPolicy as the API server has it when this is called: now,
-        /// after every step, and for the last time when every node enforces it that has, or may get, a pod that it selects. An
-        /// agent with a directory as its source answers FAILED_PRECONDITION, and NOT_FOUND tells that there is no such policy.
+        /// after every step, and for the last time when every node enforces it, since each has pods that it selects, or may get
+        /// some. A node enforces it for the pods as it knows them. An agent with a directory as its source answers
+        /// FAILED_PRECONDITION, and NOT_FOUND tells that there is no such policy, or not any more.
         pub async fn wait_enforced(
             &mut self,
             request: impl tonic::IntoRequest<super::WaitEnforcedRequest>,
@@ -748,8 +749,9 @@ pub mod agent_service_server {
             + std::marker::Send
             + 'static;
         /// WaitEnforced tells how far the whole cluster is with a NetworkPolicy as the API server has it when this is called: now,
-        /// after every step, and for the last time when every node enforces it that has, or may get, a pod that it selects. An
-        /// agent with a directory as its source answers FAILED_PRECONDITION, and NOT_FOUND tells that there is no such policy.
+        /// after every step, and for the last time when every node enforces it, since each has pods that it selects, or may get
+        /// some. A node enforces it for the pods as it knows them. An agent with a directory as its source answers
+        /// FAILED_PRECONDITION, and NOT_FOUND tells that there is no such policy, or not any more.
         async fn wait_enforced(
             &self,
             request: tonic::Request<super::WaitEnforcedRequest>,

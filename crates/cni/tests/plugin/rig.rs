@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cellwall_api::v1alpha1::{Endpoint, NodeStatus, ObjectReference};
-use cellwall_api::{Limits, Publisher, Snapshot, Socket, serve};
+use cellwall_api::{Limits, Publisher, Receivers, Snapshot, Socket, serve};
 use cellwall_policy::model::Announced;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -81,7 +81,8 @@ impl Agent {
         let publisher = Publisher::new(first);
         let (announcements, announced) = mpsc::channel(8);
         let snapshots = publisher.subscribe();
-        tokio::spawn(serve(socket, snapshots, announcements, Limits::default(), std::future::pending()));
+        let receivers = Receivers { announcements, waits: mpsc::channel(1).0 };
+        tokio::spawn(serve(socket, snapshots, receivers, Limits::default(), std::future::pending()));
         Self { publisher, announced, folder: None }
     }
 

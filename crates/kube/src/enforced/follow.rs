@@ -1,28 +1,33 @@
-//! Follows the nodes' objects until all enforce a policy.
+//! Asks again and again how far the nodes are, until all enforce a policy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
+use std::fmt::Debug;
 use std::time::Duration;
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::ListParams;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, ListParams, Object};
 use kube::core::Selector;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Progress, Target, WaitError};
-use crate::node_object::{CellwallNode, CellwallNodeStatus};
+use crate::node_object::CellwallNode;
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How often it is looked where the pods are, while no node says anything.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Objects of a page: client-go's number.
+const PAGE: u32 = 500;
+/// Between the first two looks; between the others it doubles, since who waits for long waits for one that hangs.
+const FIRST: Duration = Duration::from_millis(250);
+/// Between two looks at most.
+const LONGEST: Duration = Duration::from_secs(4);
+/// For how long an API server may fail that has answered once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends how far the cluster is with the policy as it is stored now, at once and when that changes, and ends after the message
 /// that says that it is enforced, or when nobody takes the messages.
@@ -32,35 +37,32 @@ pub async fn follow(
     name: &str,
     messages: mpsc::Sender<Progress>,
 ) -> Result<(), WaitError> {
-    let mut target = target(client, namespace, name).await?;
-    let mut nodes = Nodes::default();
-    let mut told = None;
-    let objects = watch(Api::<CellwallNode>::all(client.clone()), watcher::Config::default());
-    let mut objects = pin!(objects.default_backoff());
+    let policy = policy(client, namespace, name).await?;
+    let (mut told, mut failing, mut pause) = (None, None, FIRST);
     loop {
-        match timeout(LOOK_AGAIN, objects.next()).await {
-            Ok(Some(event)) => nodes.take(event)?,
-            Ok(None) => return Err(WaitError::Failed("the watch on cellwallnodes ended".to_owned())),
-            Err(_) => target.selected = selected(client, namespace, name).await?,
+        match look(client, namespace, &policy).await {
+            Ok(progress) => {
+                failing = None;
+                let is_enforced = progress.is_enforced();
+                let is_news = told.as_ref() != Some(&progress);
+                if is_news && messages.send(progress.clone()).await.is_err() || is_enforced {
+                    return Ok(());
+                }
+                told = Some(progress);
+            }
+            Err(error @ WaitError::Failed(_)) => {
+                if failing.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
         }
-        if !nodes.listed {
-            continue;
-        }
-        let mut progress = target.progress(&nodes.known);
-        if progress.is_enforced() {
-            // A pod may have come since, on a node that nobody had heard of.
-            target.selected = selected(client, namespace, name).await?;
-            progress = target.progress(&nodes.known);
-        }
-        let is_enforced = progress.is_enforced();
-        if told.as_ref() != Some(&progress) && messages.send(progress.clone()).await.is_err() || is_enforced {
-            return Ok(());
-        }
-        told = Some(progress);
+        sleep(pause).await;
+        pause = LONGEST.min(pause * 2);
     }
 }
 
-/// The policy as the API server has it now, no older than this request.
+/// The policy as the API server has it, no older than this request.
 async fn policy(client: &Client, namespace: &str, name: &str) -> Result<NetworkPolicy, WaitError> {
     let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
     // The role has list and not get.
@@ -69,49 +71,89 @@ async fn policy(client: &Client, namespace: &str, name: &str) -> Result<NetworkP
     found.ok_or_else(|| WaitError::NoSuchPolicy(format!("{namespace}/{name}")))
 }
 
-async fn target(client: &Client, namespace: &str, name: &str) -> Result<Target, WaitError> {
-    let policy = policy(client, namespace, name).await?;
-    Ok(Target {
+/// How far the cluster is with this version of the policy. Pods first: what a node says of one that is listed is not older.
+async fn look(client: &Client, namespace: &str, wanted: &NetworkPolicy) -> Result<Progress, WaitError> {
+    let name = wanted.name_any();
+    // While it is there: of what was deleted nothing can be enforced.
+    policy(client, namespace, &name).await?;
+    let target = Target {
         policy: format!("{namespace}/{name}"),
-        generation: policy.metadata.generation.unwrap_or_default(),
-        resource_version: policy.resource_version().unwrap_or_default(),
-        selected: nodes_of(client, namespace, &policy).await?,
-    })
+        generation: wanted.metadata.generation.unwrap_or_default(),
+        resource_version: wanted.resource_version().unwrap_or_default(),
+        selected: selected(client, namespace, wanted).await?,
+        nodes: nodes(client).await?,
+    };
+    let said = all(&Api::<CellwallNode>::all(client.clone()), ListParams::default()).await?;
+    let said = said.into_iter().map(|node| (node.name_any(), node.status.unwrap_or_default())).collect();
+    Ok(target.progress(&said, Timestamp::now().as_second()))
 }
 
-/// Where the pods are that it selects, as it is now.
-async fn selected(client: &Client, namespace: &str, name: &str) -> Result<BTreeSet<String>, WaitError> {
-    nodes_of(client, namespace, &policy(client, namespace, name).await?).await
+/// All nodes on which an agent can run.
+async fn nodes(client: &Client) -> Result<BTreeSet<String>, WaitError> {
+    let api = Api::<Node>::all(client.clone());
+    let params = ListParams::default().labels("kubernetes.io/os!=windows");
+    // Their names alone; a page of them is short.
+    let list = in_time(api.list_metadata(&params)).await?;
+    Ok(list.items.iter().map(ResourceExt::name_any).collect())
 }
 
-async fn nodes_of(
+/// What counts of a pod; the rest is much longer.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Place {
+    node_name: String,
+    host_network: bool,
+}
+
+/// What counts of a pod's status.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Life {
+    phase: String,
+}
+
+/// The pods that it selects and that are or will be enforced on a node, as it is now.
+async fn selected(
     client: &Client,
     namespace: &str,
     policy: &NetworkPolicy,
-) -> Result<BTreeSet<String>, WaitError> {
-    let pods = policy.spec.as_ref().and_then(|spec| spec.pod_selector.clone()).unwrap_or_default();
-    let pods = Selector::try_from(pods).map_err(|error| WaitError::Failed(error.to_string()))?;
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let params = ListParams::default().labels_from(&pods);
-    let pods = in_time(api.list(&params)).await?;
-    Ok(pods.items.into_iter().filter_map(node_of).collect())
+) -> Result<BTreeMap<String, BTreeSet<String>>, WaitError> {
+    let labels = policy.spec.as_ref().and_then(|spec| spec.pod_selector.clone()).unwrap_or_default();
+    let labels = Selector::try_from(labels).map_err(|error| WaitError::Failed(error.to_string()))?;
+    let resource = ApiResource::erase::<Pod>(&());
+    let api: Api<Object<Place, Life>> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let mut selected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for pod in all(&api, ListParams::default().labels_from(&labels)).await? {
+        let phase = pod.status.as_ref().map_or("", |life| &life.phase);
+        let has_ended = matches!(phase, "Succeeded" | "Failed");
+        if !pod.spec.node_name.is_empty() && !pod.spec.host_network && !has_ended {
+            let name = format!("{namespace}/{}", pod.name_any());
+            selected.entry(pod.spec.node_name).or_default().insert(name);
+        }
+    }
+    Ok(selected)
 }
 
-/// The node of a pod that is or will be enforced there.
-fn node_of(pod: Pod) -> Option<String> {
-    let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
-    let spec = pod.spec.filter(|spec| spec.host_network != Some(true))?;
-    spec.node_name.filter(|node| !node.is_empty() && !matches!(phase.as_str(), "Succeeded" | "Failed"))
+/// All pages.
+async fn all<T: Clone + Debug + DeserializeOwned>(
+    api: &Api<T>,
+    params: ListParams,
+) -> Result<Vec<T>, WaitError> {
+    let mut params = params.limit(PAGE);
+    let mut items = Vec::new();
+    loop {
+        let page = in_time(api.list(&params)).await?;
+        items.extend(page.items);
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return Ok(items);
+        }
+    }
 }
 
 async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, WaitError> {
     let silent = |_| WaitError::Failed(format!("it said nothing for {} s", LIMIT.as_secs()));
     Ok(timeout(LIMIT, answer).await.map_err(silent)??)
-}
-
-/// The resource is not there, or not for the agent.
-fn is_final(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 403))
 }
 
 impl From<kube::Error> for WaitError {
@@ -120,36 +162,5 @@ impl From<kube::Error> for WaitError {
             kube::Error::Api(status) if status.code == 404 => Self::NotServed,
             error => Self::Failed(error.to_string()),
         }
-    }
-}
-
-/// What the nodes say.
-#[derive(Debug, Default)]
-struct Nodes {
-    known: BTreeMap<String, CellwallNodeStatus>,
-    /// Those of a list that is under way.
-    next: BTreeMap<String, CellwallNodeStatus>,
-    listed: bool,
-}
-
-impl Nodes {
-    fn take(&mut self, event: Result<Event<CellwallNode>, watcher::Error>) -> Result<(), WaitError> {
-        let named = |node: CellwallNode| (node.name_any(), node.status.unwrap_or_default());
-        match event {
-            Ok(Event::Init) => self.next.clear(),
-            Ok(Event::InitApply(node)) => self.next.extend([named(node)]),
-            Ok(Event::InitDone) => {
-                self.known = std::mem::take(&mut self.next);
-                self.listed = true;
-            }
-            Ok(Event::Apply(node)) => self.known.extend([named(node)]),
-            Ok(Event::Delete(node)) => {
-                self.known.remove(&node.name_any());
-            }
-            // Neither passes by itself; everything else is tried again by the watch.
-            Err(watcher::Error::InitialListFailed(error)) if is_final(&error) => return Err(error.into()),
-            Err(error) => debug!(%error, "watching cellwallnodes"),
-        }
-        Ok(())
     }
 }

@@ -7,6 +7,9 @@ use cellwall_kube::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, T
 use cellwall_kube::k8s_openapi::jiff::Timestamp;
 use cellwall_kube::node_object::{CellwallNodeStatus, EnforcedVersion};
 
+/// Unix time.
+const NOW: i64 = 1_800_000_000;
+
 fn node(version: &str, ready: bool) -> CellwallNodeStatus {
     let ready = Condition {
         type_: "Ready".to_owned(),
@@ -22,7 +25,9 @@ fn node(version: &str, ready: bool) -> CellwallNodeStatus {
     };
     CellwallNodeStatus {
         mode: "enforce".to_owned(),
-        not_as_written: Some(Vec::new()),
+        policies_with_problems: Some(Vec::new()),
+        pods_not_enforced: Some(Vec::new()),
+        heartbeat: Some(at(NOW - 600)),
         // That of another kind says nothing.
         enforced: vec![of("ClusterNetworkPolicy", "999"), of("NetworkPolicy", version)],
         conditions: vec![ready],
@@ -30,17 +35,33 @@ fn node(version: &str, ready: bool) -> CellwallNodeStatus {
     }
 }
 
+/// Who is waited for when these nodes say that, and they and those of `selected` are all nodes.
 fn waiting(selected: &[&str], nodes: &[(&str, CellwallNodeStatus)]) -> Vec<(String, bool, String)> {
+    let pods = |node: &&str| ((*node).to_owned(), BTreeSet::from([format!("shop/pod-of-{node}")]));
     let target = Target {
-        policy: "shop/db".to_owned(),
-        generation: 3,
-        resource_version: "100".to_owned(),
-        selected: selected.iter().map(|&name| name.to_owned()).collect(),
+        nodes: nodes.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        selected: selected.iter().map(pods).collect(),
+        ..target("100")
     };
-    let nodes = nodes.iter().map(|(name, status)| ((*name).to_owned(), status.clone())).collect();
-    let progress = target.progress(&nodes);
+    let nodes: BTreeMap<_, _> =
+        nodes.iter().map(|(name, status)| ((*name).to_owned(), status.clone())).collect();
+    let progress = target.progress(&nodes, NOW);
     assert_eq!(progress.is_enforced(), progress.waiting.is_empty() && progress.nodes > 0);
     progress.waiting.into_iter().map(|(name, waiting)| (name, waiting.selects, waiting.reason)).collect()
+}
+
+fn target(resource_version: &str) -> Target {
+    Target {
+        policy: "shop/db".to_owned(),
+        generation: 3,
+        resource_version: resource_version.to_owned(),
+        nodes: BTreeSet::new(),
+        selected: BTreeMap::new(),
+    }
+}
+
+fn at(seconds: i64) -> Time {
+    Time(Timestamp::from_second(seconds).expect("a time"))
 }
 
 fn row(node: &str, selects: bool, reason: &str) -> (String, bool, String) {
@@ -80,40 +101,56 @@ fn who_audits_or_is_not_ready_does_not_enforce() {
 #[test]
 fn a_policy_with_a_problem_is_not_in_force_as_it_is_written() {
     let with = |policies: Option<&str>| {
-        let policies = policies.map(|name| vec![name.to_owned()]);
-        CellwallNodeStatus { not_as_written: policies, ..node("100", true) }
+        let policies_with_problems = policies.map(|name| vec![name.to_owned()]);
+        CellwallNodeStatus { policies_with_problems, ..node("100", true) }
     };
+    let nodes = [("a", with(Some("shop/db"))), ("b", with(Some("shop/db-2"))), ("c", with(None))];
+    let many = "it has problems with more policies, or does not enforce more pods, than it can name";
     assert_eq!(
-        waiting(&[], &[("a", with(Some("shop/db"))), ("b", with(Some("shop/db-2"))), ("c", with(None)),]),
+        waiting(&[], &nodes),
         [
             row("a", false, "it has a problem with this policy, which `cellwall policies` names there"),
-            row("c", false, "it has problems with more policies than it can name"),
+            row("c", false, many),
         ]
     );
 }
 
 #[test]
-fn where_no_node_counts_nothing_is_enforced() {
-    let target = Target {
-        policy: "shop/db".to_owned(),
-        generation: 1,
-        resource_version: "1".to_owned(),
-        selected: BTreeSet::new(),
+fn a_selected_pod_that_is_audited_or_not_found_is_not_enforced() {
+    let with = |pod: &str| {
+        let pods_not_enforced = Some(vec![format!("shop/{pod}"), "other/pod-of-b".to_owned()]);
+        CellwallNodeStatus { pods_not_enforced, ..node("100", true) }
     };
-    assert!(!target.progress(&BTreeMap::new()).is_enforced());
+    let nodes = [("a", with("pod-of-a")), ("b", with("pod-of-a"))];
+    let wanted = "its pod shop/pod-of-a is audited, or its interface is not known";
+    assert_eq!(waiting(&["a", "b"], &nodes), [row("a", true, wanted)]);
+    assert_eq!(waiting(&["b"], &nodes), []);
+}
+
+#[test]
+fn an_agent_that_is_silent_may_be_gone() {
+    let silent = CellwallNodeStatus { heartbeat: Some(at(NOW - 661)), ..node("100", true) };
+    let never = CellwallNodeStatus { heartbeat: None, ..node("100", true) };
+    let wanted = "its agent has said nothing for more than 11 minutes";
+    assert_eq!(
+        waiting(&["a"], &[("a", silent), ("b", never)]),
+        [row("a", true, wanted), row("b", false, wanted)]
+    );
+}
+
+#[test]
+fn where_no_node_counts_nothing_is_enforced() {
+    assert!(!target("1").progress(&BTreeMap::new(), NOW).is_enforced());
+    let gone = [("gone".to_owned(), node("100", true))];
+    assert!(!target("1").progress(&gone.into(), NOW).is_enforced(), "what a node said that has gone");
 }
 
 #[test]
 fn versions_are_numbers_and_others_are_equal_or_not() {
-    let enforced = |seen: &str, target: &str| {
-        let target = Target {
-            policy: "shop/db".to_owned(),
-            generation: 1,
-            resource_version: target.to_owned(),
-            selected: BTreeSet::new(),
-        };
-        target.progress(&[("a".to_owned(), node(seen, true))].into()).is_enforced()
+    let enforced = |seen: &str, wanted: &str| {
+        let target = Target { nodes: ["a".to_owned()].into(), ..target(wanted) };
+        target.progress(&[("a".to_owned(), node(seen, true))].into(), NOW).is_enforced()
     };
-    assert!(enforced("a1", "a1") && !enforced("a2", "a1") && !enforced("", "1"));
+    assert!(enforced("a1", "a1") && !enforced("a2", "a1") && !enforced("", "1") && !enforced("", ""));
     assert!(enforced("10", "9") && !enforced("9", "10"));
 }

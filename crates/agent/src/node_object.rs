@@ -114,7 +114,7 @@ where
 }
 
 fn beating(status: CellwallNodeStatus) -> CellwallNodeStatus {
-    CellwallNodeStatus { heartbeat: Some(status::time(SystemTime::now())), ..status }
+    CellwallNodeStatus { heartbeat: Some(node_object::time(SystemTime::now())), ..status }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The object in which a node's agent says what it enforces: `kubectl get cellwallnodes`, and what whoever waits for a
 //! policy looks at. Agents write it, nobody has to.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, CustomResource};
 use schemars::JsonSchema;
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use k8s_openapi::api::core::v1::Node;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -141,6 +143,13 @@ pub async fn publish(client: &Client, name: &str, status: CellwallNodeStatus) ->
     let all = Api::<CellwallNode>::all(client.clone());
     in_time(all.patch_status(name, &applied(), &Patch::Apply(&object))).await?;
     Ok(())
+}
+
+/// A moment as the API has them: in whole seconds.
+#[must_use]
+pub fn time(moment: SystemTime) -> Time {
+    let seconds = moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Time(i64::try_from(seconds).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default())
 }
 
 fn applied() -> PatchParams {

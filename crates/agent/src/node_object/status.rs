@@ -1,15 +1,13 @@
 //! What a node's object says, of what its agent says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use cellwall_api::Snapshot;
 use cellwall_api::v1alpha1::{
     Endpoint, NodeStatus, ObjectReference, Policy, Problem, Source, UnplacedPod, UnplacedReason,
 };
-use cellwall_kube::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use cellwall_kube::k8s_openapi::jiff::Timestamp;
-use cellwall_kube::node_object::{CellwallNodeStatus, EnforcedVersion};
+use cellwall_kube::node_object::{CellwallNodeStatus, Condition, EnforcedVersion, Time, time};
 use cellwall_policy::model::Kind;
 
 /// How many problems are written out.
@@ -118,16 +116,10 @@ fn conditions(node: &NodeStatus, before: &CellwallNodeStatus, now: SystemTime) -
     std::iter::once(condition("Ready", node.ready, reason, message)).chain(parts).collect()
 }
 
-/// Whole seconds, as the API has them.
-pub(super) fn time(now: SystemTime) -> Time {
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Time(i64::try_from(seconds).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use cellwall_api::v1alpha1 as api;
 
@@ -165,15 +157,15 @@ mod tests {
         assert_eq!(ready.last_transition_time, time(at(300)));
     }
 
-    fn reference(kind: &str, name: &str) -> Option<ObjectReference> {
+    fn reference(kind: &str, name: &str) -> ObjectReference {
         let (kind, namespace, name) = (kind.to_owned(), "shop".to_owned(), name.to_owned());
-        Some(ObjectReference { kind, namespace, name })
+        ObjectReference { kind, namespace, name }
     }
 
     #[test]
     fn policies_with_problems_are_named_once_or_not_at_all() {
         let policy = |kind: &str, name: &str, problems: usize| Policy {
-            policy: reference(kind, name),
+            policy: Some(reference(kind, name)),
             problems: vec![Problem::default(); problems],
             ..Policy::default()
         };
@@ -192,7 +184,7 @@ mod tests {
     #[test]
     fn pods_that_are_audited_or_lost_are_named() {
         let unplaced = |name: &str, reason: UnplacedReason| UnplacedPod {
-            pod: reference("Pod", name),
+            pod: Some(reference("Pod", name)),
             reason: reason.into(),
             ..UnplacedPod::default()
         };
@@ -202,8 +194,11 @@ mod tests {
             unplaced("macvlan", UnplacedReason::NoInterface),
             unplaced("twin", UnplacedReason::AddressTaken),
         ];
-        let endpoint =
-            |name: &str, audit: bool| Endpoint { pod: reference("Pod", name), audit, ..Endpoint::default() };
+        let endpoint = |name: &str, audit: bool| Endpoint {
+            pod: Some(reference("Pod", name)),
+            audit,
+            ..Endpoint::default()
+        };
         let endpoints = vec![endpoint("audited", true), endpoint("enforced", false)];
         let said = |audit: bool| {
             let node = NodeStatus { audit, unplaced_pods: unplaced_pods.clone(), ..NodeStatus::default() };

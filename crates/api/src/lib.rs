@@ -3,7 +3,8 @@
 //! of the plugin, which announces a pod.
 //!
 //! The agent publishes a [`Snapshot`] into a watch channel; the services answer from the last one and never touch
-//! the agent's state, so a slow reader costs the loop nothing. No other crate names tonic or prost.
+//! the agent's state, so a slow reader costs the loop nothing. Only who waits for a policy is answered by somebody else
+//! ([`Wait`]), who asks the cluster. No other crate names tonic or prost.
 
 pub mod client;
 mod connection;

@@ -478,7 +478,7 @@ pub mod agent_service_client {
     use tonic::codegen::http::Uri;
     /// AgentService tells what one node enforces. It listens on a unix socket of the node, which only root may use.
     ///
-    /// Every answer describes one moment: the state that the agent published last. Lists are sorted by namespace and
+    /// Every answer but those of WaitEnforced describes one moment: the state that the agent published last. Lists are sorted by namespace and
     /// name and are not cut; the largest answer is 32 MiB, beyond which the call fails with OUT_OF_RANGE.
     #[derive(Debug, Clone)]
     pub struct AgentServiceClient<T> {
@@ -762,7 +762,7 @@ pub mod agent_service_server {
     }
     /// AgentService tells what one node enforces. It listens on a unix socket of the node, which only root may use.
     ///
-    /// Every answer describes one moment: the state that the agent published last. Lists are sorted by namespace and
+    /// Every answer but those of WaitEnforced describes one moment: the state that the agent published last. Lists are sorted by namespace and
     /// name and are not cut; the largest answer is 32 MiB, beyond which the call fails with OUT_OF_RANGE.
     #[derive(Debug)]
     pub struct AgentServiceServer<T> {

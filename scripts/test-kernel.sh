@@ -27,11 +27,12 @@ pack() {
         # Without what only a debugger reads: the guest keeps it all in memory.
         "${OBJCOPY:-objcopy}" --strip-debug "$executable" "$work/tests/$name" || return 1
     done < <(sed -n 's/^ *Executable tests\/\([a-z]*\)\/main.rs (\(.*\))$/\1 \2/p' "$folder/build.log")
+    # What tests say comes at once, so that the log has it also of a guest that does not reach its end.
     cat >"$work/tests/run" <<-END
 		export CELLWALL_KERNEL_SETS=${CELLWALL_KERNEL_SETS:-25}
 		export CELLWALL_FRAMES=${CELLWALL_KERNEL_FRAMES:-100}
-		run differential kernel:: fuzz::programs --show-output
-		run kernel ${GUEST_TESTS:-} --show-output
+		run differential kernel:: fuzz::programs --nocapture
+		run kernel ${GUEST_TESTS:-} --nocapture
 	END
     install -m 755 scripts/guest/init "$work/init"
     (cd "$work" && find . | cpio --quiet -o -H newc -R 0:0) >"$1" && rm -r "$work"
@@ -50,6 +51,7 @@ boot() {
     rm "$initrd"
     logs+=("$log")
     grep -aE '^(guest:|skipped|test .* FAILED)' "$log" | sort -u
+    grep -aE -A 3 'panicked at' "$log" | cut -c 1-400 | head -n 40
     [ $status = 0 ] || { say "$name: ended with $status (124: not within $limit_s s)"; return 1; }
     # Both programs, and each ran a test.
     grep -aq '^guest: all ended well' "$log" && [ "$(grep -ac '^test result: ok. [1-9]' "$log")" = 2 ]

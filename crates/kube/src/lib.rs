@@ -9,6 +9,7 @@
 //! matches nothing, a selector of pods that cannot be read keeps its isolation and loses its rules, an object that
 //! cannot be read at all leaves its last version in force; and each has a problem that names object and field.
 
+mod answer;
 pub mod convert;
 pub mod enforced;
 pub mod node_object;

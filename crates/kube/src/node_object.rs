@@ -1,7 +1,9 @@
 //! The object in which a node's agent says what it enforces: `kubectl get cellwallnodes`, and what whoever waits for a
 //! policy looks at. Agents write it, nobody has to.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod schema;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -11,12 +13,10 @@ use kube::{Api, Client, CustomResource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::time::timeout;
+
+use crate::answer::in_time;
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Who writes the fields of these objects.
 const MANAGER: &str = "cellwall-agent";
@@ -80,9 +80,11 @@ pub struct CellwallNodeStatus {
     pub enforced: Vec<EnforcedVersion>,
     /// When this was written.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
     pub heartbeat: Option<Time>,
     /// `Ready`, and what it depends on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
 
@@ -154,9 +156,4 @@ pub fn time(moment: SystemTime) -> Time {
 
 fn applied() -> PatchParams {
     PatchParams::apply(MANAGER).force()
-}
-
-async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, PublishError> {
-    let silent = |_| PublishError::Failed(format!("the API server said nothing for {} s", LIMIT.as_secs()));
-    Ok(timeout(LIMIT, answer).await.map_err(silent)??)
 }

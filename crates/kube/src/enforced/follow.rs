@@ -13,13 +13,12 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{Progress, Target, WaitError};
+use crate::answer::in_time;
 use crate::node_object::CellwallNode;
 
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(10);
 /// Objects of a page: client-go's number.
 const PAGE: u32 = 500;
 /// Between the first two looks; between the others it doubles, since who waits for long waits for one that hangs.
@@ -149,11 +148,6 @@ async fn all<T: Clone + Debug + DeserializeOwned>(
             return Ok(items);
         }
     }
-}
-
-async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, WaitError> {
-    let silent = |_| WaitError::Failed(format!("it said nothing for {} s", LIMIT.as_secs()));
-    Ok(timeout(LIMIT, answer).await.map_err(silent)??)
 }
 
 impl From<kube::Error> for WaitError {

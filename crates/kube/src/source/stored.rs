@@ -1,15 +1,11 @@
 //! What the API server has stored at this moment, beside what the watches have brought so far.
 
-use std::time::Duration;
-
 use cellwall_policy::model::{Kind, ObjectKey};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use tokio::time::timeout;
 
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(10);
+use crate::answer::in_time;
 
 /// A version of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +26,7 @@ pub struct StoredPolicy {
 pub async fn policies_of(client: &Client, namespace: &str) -> Result<Vec<StoredPolicy>, String> {
     let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
     // Names and versions alone: what the policies say comes by the watch.
-    let list = timeout(LIMIT, api.list_metadata(&ListParams::default())).await;
-    let list = list.map_err(|_| format!("the API server said nothing for {} s", LIMIT.as_secs()))?;
+    let list = in_time(api.list_metadata(&ListParams::default())).await;
     let stored = |meta: kube::api::ObjectMeta| StoredPolicy {
         key: ObjectKey::namespaced(Kind::NetworkPolicy, namespace, &meta.name.unwrap_or_default()),
         uid: meta.uid.unwrap_or_default(),

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -12,8 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use cellwall_testkit::net::Namespace;
 
 use crate::flavour::Flavour;
 use crate::node::layout::{FIRST, Node};
@@ -149,21 +147,24 @@ impl Cluster {
 
     /// Runs `code` on a thread in the network of the first node.
     pub fn on_node<T: Send>(&self, code: impl FnOnce() -> T + Send) -> Result<T> {
-        let file = File::open(format!("/proc/{}/ns/net", self.inits[0])).context("the node is gone")?;
-        in_network(&file, code)
+        let node = Namespace::open(format!("/proc/{}/ns/net", self.inits[0]));
+        node.and_then(|node| node.try_run(code)).context("the node is gone")
     }
 
     /// Runs `code` on a thread in the network of the pod that has this address.
     pub fn in_pod<T: Send>(&self, address: IpAddr, code: impl FnOnce() -> T + Send) -> Result<T> {
+        self.pod(address)?.try_run(code).context("the pod is gone")
+    }
+
+    /// The network of the pod that has this address.
+    pub fn pod(&self, address: IpAddr) -> Result<Namespace> {
         let folders = self.inits.iter().map(|init| format!("/proc/{init}/root/run/netns"));
-        let networks = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten();
-        let files = networks.flatten().filter_map(|entry| File::open(entry.path()).ok());
+        let files = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let mut networks = files.filter_map(|file| Namespace::open(file.path()).ok());
         // Only where the address is local can a socket be bound to it.
         let is_its =
-            |file: &File| in_network(file, || UdpSocket::bind((address, 0)).is_ok()).unwrap_or(false);
-        let mut files = files.filter(is_its);
-        let file = files.next().with_context(|| format!("no pod has {address}"))?;
-        in_network(&file, code)
+            |network: &Namespace| network.try_run(|| UdpSocket::bind((address, 0)).is_ok()).unwrap_or(false);
+        networks.find(is_its).with_context(|| format!("no pod has {address}"))
     }
 }
 
@@ -182,16 +183,6 @@ impl Drop for Cluster {
             thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-fn in_network<T: Send>(network: &File, code: impl FnOnce() -> T + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(code())
-        });
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 /// The folder of a cluster. What is made here is removed by the cluster itself, when it ends.

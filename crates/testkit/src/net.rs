@@ -84,10 +84,24 @@ pub struct Pod {
     pub host_mac: [u8; 6],
 }
 
+/// Where traffic begins or ends, whoever made it.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    /// Its namespace.
+    pub namespace: &'a Namespace,
+    /// Its IPv4 and its IPv6 address.
+    pub addresses: [IpAddr; 2],
+}
+
 impl Pod {
     /// Both addresses.
     pub fn addresses(&self) -> [IpAddr; 2] {
         [self.v4.into(), self.v6.into()]
+    }
+
+    /// As one end of traffic.
+    pub fn host(&self) -> Host<'_> {
+        Host { namespace: &self.namespace, addresses: self.addresses() }
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use crate::rig::{FLOWS, Rig, Run};
-use crate::traffic::{self, Stop, Tally};
+use cellwall_testkit::traffic::{self, Stop, Tally};
+
+use crate::rig::{FLOWS, Rig};
 use crate::{ready, world::SOON};
 
 const EDITS: usize = 102;
@@ -16,11 +17,11 @@ fn edits_cut_what_becomes_denied_and_nothing_else() {
     let world = &rig.world;
     let _agent = world.agent(&[]);
     let mut revision = world.until("ready", ready).revision;
-    let (run, cut) = (Run::new(), <[Tally; 4]>::default());
+    let (run, cut) = (Rig::traffic(), <[Tally; 4]>::default());
     let over = AtomicBool::new(false);
     scope(|scope| {
         let (_stop, _over) = (Stop(&run.end.stop), Stop(&over));
-        run.start(scope, &rig);
+        run.start(scope, &rig.ends());
         let start = Instant::now();
         for number in 0..EDITS {
             rig.edit(number);
@@ -32,7 +33,7 @@ fn edits_cut_what_becomes_denied_and_nothing_else() {
         world.tell("stranger", &rig.stranger, "client");
         world.until("a client more", |s| s.ready && s.revision > revision);
         for (number, tally) in cut.iter().enumerate() {
-            let way = (&rig.stranger, rig.server.addresses()[number % 2]);
+            let way = (rig.stranger.host(), rig.server.addresses()[number % 2]);
             if number < 2 {
                 traffic::tcp(scope, way, (&over, &run.end), tally);
             } else {
@@ -53,10 +54,10 @@ fn edits_cut_what_becomes_denied_and_nothing_else() {
         // What was on its way at that moment has arrived by then.
         sleep(Duration::from_millis(200));
         let last = answered();
-        run.go_on();
+        run.go_on(SOON);
         assert_eq!(answered(), last, "connections that became denied are cut");
         println!("4 connections cut {} ms after the edit", took.as_millis());
-        run.go_on();
+        run.go_on(SOON);
     });
     println!(
         "{} flows, {} exchanges, {} answered, {} broken; {} denied packets sent, {} leaked",

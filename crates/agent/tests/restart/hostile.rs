@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use cellwall_api::v1alpha1::NodeStatus;
 use cellwall_testkit::net::Pod;
+use cellwall_testkit::traffic::{self, Stop};
 use rustix::net::{AddressFamily, RawProtocol, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 
 use crate::ready;
-use crate::rig::{Rig, Run};
-use crate::traffic::{self, Stop};
+use crate::rig::Rig;
 use crate::world::SOON;
 
 /// Where the forger's datagrams go.
@@ -89,7 +89,7 @@ impl Forgery<'_> {
                     let next = if extra.is_empty() { 17 } else { 60 };
                     let packet = datagram(name_of, to, (next, &extra));
                     // The counters of the receiver's kernel see more than its sockets do.
-                    let before = traffic::received(receiver);
+                    let before = traffic::received(receiver.host());
                     for _ in 0..10 {
                         self.sent += u32::from(send_raw(from, to, &packet));
                     }
@@ -97,7 +97,7 @@ impl Forgery<'_> {
                     while socket.recv_from(&mut [0; 64]).is_ok() {
                         got += 1;
                     }
-                    if got > 0 || traffic::received(receiver) > before {
+                    if got > 0 || traffic::received(receiver.host()) > before {
                         arrived.push((format!("{who}, IPv{}, {name}", 4 + 2 * family), may_pass));
                     }
                 }
@@ -143,13 +143,13 @@ fn a_flood_of_one_pod_takes_nothing_from_others() {
     let bystander = rig.world.pod("bystander");
     let _agent = rig.world.agent(&[]);
     rig.world.until("ready", |s| s.ready && s.endpoint_count == 7);
-    let run = Run::new();
+    let run = Rig::traffic();
     let flood = traffic::Tally::default();
     let over = AtomicBool::new(false);
     let mut opened = 0;
     scope(|scope| {
         let (_stop, _over) = (Stop(&run.end.stop), Stop(&over));
-        run.start(scope, &rig);
+        run.start(scope, &rig.ends());
         // Allowed datagrams that nobody answers, since they end in a route to nowhere. How full the tables get is not looked at.
         rig.world.net.host.ip(&["route add blackhole 198.18.0.0/15"]).expect("a route");
         scope.spawn(|| {
@@ -180,7 +180,7 @@ fn a_flood_of_one_pod_takes_nothing_from_others() {
             accepted.read_exact(&mut [0]).expect("it is open");
             opened += 1;
         }
-        run.go_on();
+        run.go_on(SOON);
     });
     println!(
         "{} packets without an answer; {opened} new connections of others, {} of {} flows broken",
@@ -207,10 +207,10 @@ fn a_folder_of_nonsense_changes_nothing_else() {
     let world = &rig.world;
     let _agent = world.agent(&[]);
     let before = world.until("ready", ready);
-    let run = Run::new();
+    let run = Rig::traffic();
     scope(|scope| {
         let _stop = Stop(&run.end.stop);
-        run.start(scope, &rig);
+        run.start(scope, &rig.ends());
         let named = |s: &NodeStatus, text: &str| {
             let conditions = s.conditions.iter().map(|c| &c.message);
             let problems = s.problems.iter().map(|p| &p.message);
@@ -256,7 +256,7 @@ fn a_folder_of_nonsense_changes_nothing_else() {
         println!("1000 policies known in {:.2} s", start.elapsed().as_secs_f64());
         world.remove("many");
         world.until("ready again", |s| ready(s) && s.policy_count == 3);
-        run.go_on();
+        run.go_on(SOON);
     });
     let counters = world.metrics("cellwall_packets_total");
     assert_eq!((run.broken(), rig.leaked()), (0, 0), "{:?}\n{counters}\n{}", run.late(), world.log());

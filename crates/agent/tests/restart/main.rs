@@ -4,7 +4,6 @@
 mod edits;
 mod hostile;
 mod rig;
-mod traffic;
 mod world;
 
 use std::fs;
@@ -12,10 +11,10 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant, SystemTime};
 
 use cellwall_api::v1alpha1::NodeStatus;
+use cellwall_testkit::traffic::{self, Stop};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rig::{FLOWS, Rig, Run};
-use traffic::Stop;
+use rig::{FLOWS, Rig};
 use world::{SOON, World};
 
 const KILLS: usize = 20;
@@ -62,19 +61,19 @@ fn twenty_kills_break_no_flow_and_leak_no_packet() {
         rig.world.until("ready", ready);
         agent
     });
-    let run = Run::new();
+    let run = Rig::traffic();
     let (start, never_seen) = (Instant::now(), traffic::never_seen());
     let counters = scope(|scope| {
         let _stop = Stop(&run.end.stop);
-        run.start(scope, &rig);
-        run.go_on();
+        run.start(scope, &rig.ends());
+        run.go_on(SOON);
         for number in 0..KILLS {
             start_and_kill(&rig, number, &mut random);
         }
-        run.go_on();
+        run.go_on(SOON);
         let _agent = rig.world.agent(&[]);
         rig.world.until("ready", ready);
-        run.go_on();
+        run.go_on(SOON);
         rig.world.metrics("cellwall_packets_total")
     });
     println!(
@@ -86,7 +85,7 @@ fn twenty_kills_break_no_flow_and_leak_no_packet() {
         run.sent(),
         run.answered(),
         run.broken(),
-        traffic::sent_again(&rig.client) + traffic::sent_again(&rig.server),
+        traffic::sent_again(rig.client.host()) + traffic::sent_again(rig.server.host()),
         traffic::never_seen() - never_seen,
         run.denied(),
         rig.leaked(),
@@ -104,11 +103,11 @@ fn the_rig_sees_what_leaks_and_what_breaks() {
     let agent = rig.world.agent(&[]);
     rig.world.until("ready", ready);
     drop(agent);
-    let run = Run::new();
+    let run = Rig::traffic();
     scope(|scope| {
         let _stop = Stop(&run.end.stop);
-        run.start(scope, &rig);
-        run.go_on();
+        run.start(scope, &rig.ends());
+        run.go_on(SOON);
         assert_eq!((run.broken(), rig.leaked()), (0, 0));
         for pin in rig.world.pins().keys().filter(|pin| pin.parent().is_some_and(|p| p.ends_with("links"))) {
             fs::remove_file(pin).expect("it is there");
@@ -148,16 +147,16 @@ fn a_restart_over_an_unchanged_folder_writes_nothing_and_a_changed_one_flips_onc
     let world = &rig.world;
     let mut agent = world.agent(&[]);
     let before = world.until("ready", ready);
-    let run = Run::new();
+    let run = Rig::traffic();
     scope(|scope| {
         let _stop = Stop(&run.end.stop);
-        run.start(scope, &rig);
-        run.go_on();
+        run.start(scope, &rig.ends());
+        run.go_on(SOON);
         let pins = world.pins();
         assert!(pins.keys().any(|pin| pin.ends_with("maps/LIVE")), "{pins:?}");
         assert_eq!(agent.terminate().expect("it runs").code(), Some(0), "SIGTERM is no error");
         assert_eq!(world.pins(), pins, "SIGTERM leaves everything in place");
-        run.go_on();
+        run.go_on(SOON);
 
         agent = world.agent(&[]);
         let same = world.until("ready again", ready);
@@ -174,7 +173,7 @@ fn a_restart_over_an_unchanged_folder_writes_nothing_and_a_changed_one_flips_onc
         let changed = world.until("ready with the edits", |s| ready(s) && s.policy_count == 5);
         assert_eq!(changed.revision, before.revision + 1, "all of it in one flip");
         assert_eq!(world.pins(), pins, "the same programs, links and tables");
-        run.go_on();
+        run.go_on(SOON);
     });
     assert_eq!((run.broken(), rig.leaked()), (0, 0), "{}", world.log());
 }

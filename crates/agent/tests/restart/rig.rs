@@ -1,14 +1,11 @@
 //! The pods of these tests, what they may do, and the traffic between them.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{Scope, sleep};
-use std::time::{Duration, Instant};
 
 use cellwall_testkit::net::Pod;
+use cellwall_testkit::traffic::{Ends, Run, received};
 
-use crate::traffic::{self, End, Tally};
-use crate::world::{SOON, World};
+use crate::world::World;
 
 /// Flows of each protocol.
 pub(crate) const FLOWS: usize = 50;
@@ -45,9 +42,21 @@ impl Rig {
         Some(Self { world, server, client, stranger, vault, prisoner, outside, _turn: turn })
     }
 
+    /// Traffic of this rig that has not begun.
+    pub(crate) fn traffic() -> Run {
+        Run::new(FLOWS, 2)
+    }
+
+    /// Who talks with whom.
+    pub(crate) fn ends(&self) -> Ends<'_> {
+        let [server, client, stranger] = [&self.server, &self.client, &self.stranger].map(Pod::host);
+        let [vault, prisoner, outside] = [&self.vault, &self.prisoner, &self.outside].map(Pod::host);
+        Ends { client, server, denied: vec![(stranger, vault), (prisoner, outside)] }
+    }
+
     /// Packets that arrived where none may.
     pub(crate) fn leaked(&self) -> u64 {
-        traffic::received(&self.vault) + traffic::received(&self.outside)
+        received(self.vault.host()) + received(self.outside.host())
     }
 
     /// An edit of the folder that changes the server's policy, the classes of addresses or both, and never what is
@@ -73,69 +82,6 @@ impl Rig {
             ),
             4 => world.remove("extra"),
             _ => world.remove("more"),
-        }
-    }
-}
-
-/// What all senders have done.
-#[derive(Default)]
-pub(crate) struct Run {
-    pub(crate) end: End,
-    pub(crate) flows: Vec<Tally>,
-    pub(crate) denied: [Tally; 2],
-}
-
-impl Run {
-    pub(crate) fn new() -> Self {
-        Self { flows: (0..2 * FLOWS).map(|_| Tally::default()).collect(), ..Self::default() }
-    }
-
-    /// Starts the flows, half of each protocol and family, and the denied packets.
-    pub(crate) fn start<'s>(&'s self, scope: &'s Scope<'s, '_>, rig: &'s Rig) {
-        traffic::echo(scope, &rig.server, &self.end);
-        let until = (&self.end.stop, &self.end);
-        for (number, tally) in self.flows.iter().enumerate() {
-            let way = (&rig.client, rig.server.addresses()[number / 2 % 2]);
-            if number % 2 == 0 {
-                traffic::tcp(scope, way, until, tally);
-            } else {
-                traffic::udp(scope, way, until, tally);
-            }
-        }
-        traffic::denied(scope, (&rig.stranger, &rig.vault), &self.end.stop, &self.denied[0]);
-        traffic::denied(scope, (&rig.prisoner, &rig.outside), &self.end.stop, &self.denied[1]);
-    }
-
-    pub(crate) fn broken(&self) -> usize {
-        self.flows.iter().filter(|flow| flow.broken.load(Relaxed)).count()
-    }
-
-    /// What became of broken flows, by number: even ones are TCP's, odd ones UDP's; of two neighbours each, IPv4 and IPv6.
-    pub(crate) fn late(&self) -> Vec<(usize, &str)> {
-        let flows = self.flows.iter().enumerate().filter(|(_, flow)| flow.broken.load(Relaxed));
-        flows.map(|(number, flow)| (number, flow.why.get().map_or("", String::as_str))).collect()
-    }
-
-    pub(crate) fn sent(&self) -> u64 {
-        self.flows.iter().map(|flow| flow.sent.load(Relaxed)).sum()
-    }
-
-    pub(crate) fn answered(&self) -> u64 {
-        self.flows.iter().map(|flow| flow.answered.load(Relaxed)).sum()
-    }
-
-    pub(crate) fn denied(&self) -> u64 {
-        self.denied.iter().map(|sender| sender.sent.load(Relaxed)).sum()
-    }
-
-    /// Waits until every flow has had some more answers.
-    pub(crate) fn go_on(&self) {
-        let start = Instant::now();
-        for flow in &self.flows {
-            let goal = flow.answered.load(Relaxed) + 3;
-            while flow.answered.load(Relaxed) < goal && !flow.broken.load(Relaxed) && start.elapsed() < SOON {
-                sleep(Duration::from_millis(10));
-            }
         }
     }
 }

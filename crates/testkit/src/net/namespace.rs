@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -60,8 +61,13 @@ impl Namespace {
             unsafe {
                 rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)?;
             }
-            Ok(Self { file: File::open("/proc/thread-self/ns/net")? })
+            Self::open("/proc/thread-self/ns/net")
         })
+    }
+
+    /// One that is there, by a path that leads to it.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)? })
     }
 
     /// A path that leads to it, for as long as this value lives.
@@ -80,6 +86,14 @@ impl Namespace {
         on_thread(|| {
             self.enter().expect("root, and a namespace that is alive");
             code()
+        })
+    }
+
+    /// The same, or why it cannot be entered: what lies where namespaces are pinned may be none, or one that ends.
+    pub fn try_run<T: Send>(&self, code: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on_thread(|| {
+            self.enter()?;
+            Ok(code())
         })
     }
 

@@ -1,20 +1,27 @@
 //! Flows that must go on, packets that must not arrive, and exact counts of both.
 
+mod counters;
+mod run;
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::thread::{Scope, ScopedJoinHandle, sleep};
+use std::thread::{Scope, sleep};
 use std::time::{Duration, Instant};
 
-use cellwall_testkit::net::Pod;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
+pub use counters::{never_seen, received, sent_again};
+pub use run::{Ends, Run};
+
+use crate::net::Host;
+
 /// Where the echo of both protocols is.
-const ECHO: u16 = 7000;
+pub const ECHO: u16 = 7000;
 /// Where denied packets go.
-const DENIED: u16 = 7001;
+pub const DENIED: u16 = 7001;
 /// How long an answer may take: a machine with several times more to do than it can has been seen to stand still for nine
 /// seconds. A datagram that is lost is never answered, however long one waits.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,16 +30,19 @@ const PACE: Duration = Duration::from_millis(25);
 
 /// What one flow, or one sender of denied packets, has done.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) sent: AtomicU64,
-    pub(crate) answered: AtomicU64,
-    pub(crate) broken: AtomicBool,
+pub struct Tally {
+    /// Questions, or packets that were sent to be denied.
+    pub sent: AtomicU64,
+    /// Questions that were answered.
+    pub answered: AtomicU64,
+    /// One was not.
+    pub broken: AtomicBool,
     /// Why, and in which of the exchanges.
-    pub(crate) why: OnceLock<String>,
+    pub why: OnceLock<String>,
 }
 
 /// Stops the traffic when it goes, also when the test fails.
-pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+pub struct Stop<'a>(pub &'a AtomicBool);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
@@ -43,8 +53,9 @@ impl Drop for Stop<'_> {
 /// When traffic ends: first whoever asks, and then whoever answers, since a question that waits in a queue at that moment
 /// has been sent.
 #[derive(Debug, Default)]
-pub(crate) struct End {
-    pub(crate) stop: AtomicBool,
+pub struct End {
+    /// Nobody asks any more.
+    pub stop: AtomicBool,
     asking: AtomicUsize,
 }
 
@@ -70,10 +81,10 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// Echoes what comes to a pod, in both protocols and families, until nobody asks any more.
-pub(crate) fn echo<'s>(scope: &'s Scope<'s, '_>, pod: &Pod, end: &'s End) {
-    for address in pod.addresses() {
-        let listener = pod.namespace.run(|| TcpListener::bind((address, ECHO))).expect("a free port");
+/// Echoes what comes to a host, in both protocols and families, until nobody asks any more.
+pub fn echo<'s>(scope: &'s Scope<'s, '_>, host: Host<'_>, end: &'s End) {
+    for address in host.addresses {
+        let listener = host.namespace.run(|| TcpListener::bind((address, ECHO))).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         scope.spawn(move || {
             while !end.is_over() {
@@ -83,7 +94,7 @@ pub(crate) fn echo<'s>(scope: &'s Scope<'s, '_>, pod: &Pod, end: &'s End) {
                 }
             }
         });
-        let socket = pod.namespace.run(|| UdpSocket::bind((address, ECHO))).expect("a free port");
+        let socket = host.namespace.run(|| UdpSocket::bind((address, ECHO))).expect("a free port");
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
         scope.spawn(move || {
             let mut bytes = [0; 8];
@@ -112,13 +123,14 @@ fn echo_stream(mut stream: TcpStream, end: &End) {
     }
 }
 
-/// Opens a TCP connection and keeps it busy until `stop`, with whoever echoes until `end`; any reset, and any answer that is late, missing or wrong, breaks it.
-pub(crate) fn tcp<'s>(
+/// Opens a TCP connection and keeps it busy until `stop`, with whoever echoes until `end`; any reset, and any answer that is
+/// late, missing or wrong, breaks it.
+pub fn tcp<'s>(
     scope: &'s Scope<'s, '_>,
-    (from, to): (&Pod, IpAddr),
+    (from, to): (Host<'_>, IpAddr),
     (stop, end): (&'s AtomicBool, &'s End),
     tally: &'s Tally,
-) -> ScopedJoinHandle<'s, ()> {
+) {
     let asking = Asking::new(end);
     let stream = from.namespace.run(|| TcpStream::connect_timeout(&SocketAddr::new(to, ECHO), PATIENCE));
     let mut stream = stream.expect("it is allowed");
@@ -131,18 +143,18 @@ pub(crate) fn tcp<'s>(
             stream.read_exact(&mut answer)?;
             Ok(u64::from_be_bytes(answer) == number)
         });
-    })
+    });
 }
 
 /// Asks and is answered from one UDP port to another; one lost question or answer breaks it.
-pub(crate) fn udp<'s>(
+pub fn udp<'s>(
     scope: &'s Scope<'s, '_>,
-    (from, to): (&Pod, IpAddr),
+    (from, to): (Host<'_>, IpAddr),
     (stop, end): (&'s AtomicBool, &'s End),
     tally: &'s Tally,
-) -> ScopedJoinHandle<'s, ()> {
+) {
     let asking = Asking::new(end);
-    let any = from.addresses()[usize::from(to.is_ipv6())];
+    let any = from.addresses[usize::from(to.is_ipv6())];
     let socket = from.namespace.run(|| UdpSocket::bind((any, 0))).expect("a free port");
     socket.connect((to, ECHO)).expect("a route");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -153,7 +165,7 @@ pub(crate) fn udp<'s>(
             socket.recv(&mut answer)?;
             Ok(u64::from_be_bytes(answer) == number)
         });
-    })
+    });
 }
 
 fn run(
@@ -177,13 +189,13 @@ fn run(
 }
 
 /// Sends datagrams and SYNs of both families to somebody who must not get them, about two thousand a second.
-pub(crate) fn denied<'s>(
+pub fn denied<'s>(
     scope: &'s Scope<'s, '_>,
-    (from, to): (&'s Pod, &Pod),
+    (from, to): (Host<'s>, Host<'_>),
     stop: &'s AtomicBool,
     tally: &'s Tally,
 ) {
-    let targets = to.addresses();
+    let targets = to.addresses;
     scope.spawn(move || {
         from.namespace.enter().expect("root");
         let fours = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
@@ -205,42 +217,4 @@ fn syn(target: SocketAddr) -> bool {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
     connect(&socket, &target) == Err(rustix::io::Errno::INPROGRESS)
-}
-
-/// Datagrams and segments that a pod's kernel has got so far, whoever they were for. Its counters lose nothing.
-pub(crate) fn received(pod: &Pod) -> u64 {
-    let (table, six) = pod.namespace.run(|| {
-        let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-        (read("snmp").expect("a kernel with IPv4"), read("snmp6").expect("a kernel with IPv6"))
-    });
-    let six = |name: &str| {
-        let value = six.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-        value.expect("a counter of the kernel")
-    };
-    let udp6 = six("Udp6InDatagrams ") + six("Udp6NoPorts ") + six("Udp6InErrors ");
-    // Segments are counted for both families together; of IPv4 everything counts.
-    four(&table, "Tcp:", "InSegs") + four(&table, "Ip:", "InReceives") + udp6
-}
-
-/// A value of a table of two lines, names and numbers.
-fn four(table: &str, group: &str, name: &str) -> u64 {
-    let mut lines = table.lines().filter(|line| line.starts_with(group));
-    let names = lines.next().expect("a line of names").split_whitespace();
-    let values = lines.next().expect("a line of numbers").split_whitespace();
-    let value = names.zip(values).find(|(found, _)| *found == name).and_then(|(_, value)| value.parse().ok());
-    value.expect("a counter of the kernel")
-}
-
-/// Segments that a pod's kernel sent more than once.
-pub(crate) fn sent_again(pod: &Pod) -> u64 {
-    let table = pod.namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"));
-    four(&table.expect("a kernel with IPv4"), "Tcp:", "RetransSegs")
-}
-
-/// Packets that the machine's kernel has thrown away since it started, before any program saw them: a queue of a processor
-/// was full.
-pub(crate) fn never_seen() -> u64 {
-    let text = std::fs::read_to_string("/proc/net/softnet_stat").expect("a kernel with a network");
-    let second = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
-    text.lines().filter_map(second).sum()
 }

@@ -11,6 +11,7 @@ use std::{fs, thread};
 use cellwall_e2e::agent::ask;
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::flavour::{Families, Flavour};
+use cellwall_e2e::programs::program;
 use cellwall_e2e::target::{Target, agnhost, why_not_below};
 use serde_json::{Value, json};
 
@@ -51,6 +52,7 @@ fn policies_hold_between_pods_of_one_node_and_of_two_in_each_family() {
     scene.until("only the same node's pod is allowed", |client| client == "near");
     scene.apply(&scene.policy("Egress", "near", "to", "far"));
     scene.until("and that one may not ask", |_| false);
+    scene.shows_every_node();
     scene.waits_for_every_node();
     scene.kubectl("delete networkpolicy --all");
     scene.until("after the policies", |_| true);
@@ -104,6 +106,41 @@ impl Scene {
         scene.addresses = addresses.split_whitespace().map(str::to_owned).collect();
         println!("the server is {addresses} on {}", nodes[0]);
         scene
+    }
+
+    /// Whoever has a kubeconfig sees every node, also one that has no agent.
+    fn shows_every_node(&self) {
+        let Some(cluster) = self.target.own() else {
+            println!("skipped: a node without an agent in the overview, since the cluster is not ours");
+            return;
+        };
+        let status = || {
+            let mut cellwall = cluster.outside(program("cellwall").expect("it is built"));
+            cellwall.args(["status", "--cluster", "-o", "json", "--kubeconfig"]);
+            let output = cellwall.arg(cluster.folder().join("kubeconfig")).output().expect("it runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
+            let nodes = answer["nodes"].as_array().expect("a list").iter();
+            let told = |node: &Value| format!("{} {} {}", node["name"], node["ready"], node["reason"]);
+            (output.status.code(), nodes.map(told).collect::<Vec<_>>())
+        };
+        // Agents write at most every ten seconds.
+        let until = |wanted: (i32, &[&str])| {
+            let begun = Instant::now();
+            loop {
+                let (code, nodes) = status();
+                if code == Some(wanted.0) && nodes == wanted.1 {
+                    return;
+                }
+                assert!(begun.elapsed() < PATIENCE, "{code:?}: {nodes:?}");
+                thread::sleep(Duration::from_millis(200));
+            }
+        };
+        let [first, second] = [r#""node-1" true null"#, r#""node-2" true null"#];
+        until((0, &[first, second]));
+        self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-3"}}));
+        until((3, &[first, second, r#""node-3" false "no agent has written its CellwallNode""#]));
+        self.kubectl("delete node node-3");
     }
 
     /// Who waits for a policy waits for every node, also for one that has none of its pods, and is told which is missing.

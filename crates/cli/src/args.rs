@@ -8,6 +8,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::check::Check;
+use crate::cluster::WholeCluster;
 use crate::node::NodeCommand;
 use crate::wait::Wait;
 
@@ -40,13 +41,15 @@ pub(crate) struct Args {
 /// What to ask.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show whether this node enforces its policies, and if not, why.
+    /// Show whether this node, or with --cluster every node, enforces its policies, and if not, why.
     ///
     /// Exits with 3 when the node is not ready.
     Status {
         /// Print again after every change, until interrupted.
         #[arg(short, long)]
         watch: bool,
+        #[command(flatten)]
+        cluster: WholeCluster,
     },
     /// List the pods enforced on this node, with the policies that select them.
     #[command(visible_alias = "ep", alias = "endpoint")]

@@ -3,6 +3,7 @@
 mod age;
 mod args;
 mod check;
+mod cluster;
 mod endpoints;
 mod node;
 mod output;

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use cellwall_api::client::Client;
-use cellwall_api::v1alpha1::{Endpoint, ListEndpointsResponse, ListPoliciesResponse, NodeStatus};
+use cellwall_api::v1alpha1::{Endpoint, ListEndpointsResponse, ListPoliciesResponse};
 use cellwall_policy::model::Selector;
 use clap::CommandFactory;
 use futures::StreamExt;
 
 use crate::args::{Args, Command, Format, Scope};
 use crate::check;
+use crate::cluster::Nodes;
 use crate::node;
 use crate::output::{Versions, render};
 use crate::wait;
@@ -32,6 +33,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             print(&node::run(&command, &args.socket)?)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Status { cluster, .. } if cluster.cluster => {
+            let nodes = Nodes::of(&cluster).await?;
+            print(&render(&nodes, format)?)?;
+            return Ok(exit_code(nodes.are_all_ready()));
+        }
         Command::Check(args) => {
             let (text, code) = check::run(args, format)?;
             print(&text)?;
@@ -46,11 +52,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         connected => connected?,
     };
     match args.command {
-        Command::Status { watch: true } => watch(client, format).await,
-        Command::Status { watch: false } => {
+        Command::Status { watch: true, .. } => watch(client, format).await,
+        Command::Status { watch: false, .. } => {
             let status = client.status().await?;
             print(&render(&status, format)?)?;
-            Ok(exit_code(&status))
+            Ok(exit_code(status.ready))
         }
         Command::Endpoints { scope, selector } => {
             let mut endpoints = client.endpoints(namespace(&scope)).await?;
@@ -111,8 +117,8 @@ async fn watch(mut client: Client, format: Format) -> Result<ExitCode> {
     bail!("the agent ended")
 }
 
-fn exit_code(status: &NodeStatus) -> ExitCode {
-    if status.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) }
+fn exit_code(ready: bool) -> ExitCode {
+    if ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) }
 }
 
 /// A reader that has seen enough (`cellwall policies | head`) is not an error.

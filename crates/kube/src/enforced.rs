@@ -1,6 +1,8 @@
-//! How far a cluster is with one NetworkPolicy: what the nodes' objects say, beside where the pods are that it selects.
+//! How far a cluster is with one NetworkPolicy: what the nodes' objects say, beside where the pods are that it selects. And
+//! what each node says for itself.
 
 mod follow;
+mod overview;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +12,12 @@ use thiserror::Error;
 use crate::node_object::CellwallNodeStatus;
 
 pub use follow::follow;
+pub use overview::{NodeState, overview};
 
-/// After how many seconds an agent that says nothing counts as gone: two heartbeats, and a minute.
-const SILENT_S: i64 = 11 * 60;
+/// What is missing where there is no object of a node.
+const NO_OBJECT: &str = "no agent has written its CellwallNode";
 
-/// Why nobody can wait for a policy.
+/// Why nobody can say how far the nodes are.
 #[derive(Debug, Error)]
 pub enum WaitError {
     /// The policy is not there, or not any more.
@@ -83,7 +86,7 @@ impl Target {
         let names: BTreeSet<&String> = self.selected.keys().chain(others.into_iter().flatten()).collect();
         let waiting = |name: &&String| {
             let reason = match said.get(*name) {
-                None => "no agent has written its CellwallNode".to_owned(),
+                None => NO_OBJECT.to_owned(),
                 Some(status) => self.missing(name, status, now)?,
             };
             Some(((*name).clone(), Waiting { selects: self.selected.contains_key(*name), reason }))
@@ -97,18 +100,11 @@ impl Target {
 
     /// Why the node does not enforce it; none where it does.
     fn missing(&self, node: &str, status: &CellwallNodeStatus, now: i64) -> Option<String> {
-        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-        let heartbeat = status.heartbeat.as_ref().map_or(0, |time| time.0.as_second());
         if status.mode == "audit" && !cellwall_policy::planted("an-audited-node-enforces") {
             return Some("it is in audit mode: what policies deny passes".to_owned());
         }
-        if heartbeat < now - SILENT_S && !cellwall_policy::planted("silent-nodes-enforce") {
-            return Some(format!("its agent has said nothing for more than {} minutes", SILENT_S / 60));
-        }
-        match ready {
-            Some(ready) if ready.status == "True" => {}
-            Some(ready) => return Some(format!("it is not ready: {}: {}", ready.reason, ready.message)),
-            None => return Some("it has not said that it is ready".to_owned()),
+        if let Some(trouble) = status.trouble(now) {
+            return Some(trouble);
         }
         let kind = Kind::NetworkPolicy.name();
         let enforced = status.enforced.iter().find(|version| version.kind == kind);

@@ -18,6 +18,9 @@ use crate::answer::in_time;
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+/// After how many seconds an agent that says nothing counts as gone: two heartbeats, and a minute.
+const SILENT_S: i64 = 11 * 60;
+
 /// Who writes the fields of these objects.
 const MANAGER: &str = "cellwall-agent";
 
@@ -86,6 +89,23 @@ pub struct CellwallNodeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+impl CellwallNodeStatus {
+    /// Why the node does not count as ready at `now`, in seconds of Unix time; none where it does.
+    #[must_use]
+    pub fn trouble(&self, now: i64) -> Option<String> {
+        let ready = self.conditions.iter().find(|condition| condition.type_ == "Ready");
+        let heartbeat = self.heartbeat.as_ref().map_or(0, |time| time.0.as_second());
+        if heartbeat < now - SILENT_S && !cellwall_policy::planted("silent-nodes-enforce") {
+            return Some(format!("its agent has said nothing for more than {} minutes", SILENT_S / 60));
+        }
+        match ready {
+            Some(ready) if ready.status == "True" => None,
+            Some(ready) => Some(format!("it is not ready: {}: {}", ready.reason, ready.message)),
+            None => Some("it has not said that it is ready".to_owned()),
+        }
+    }
 }
 
 /// How far a node is with one kind of policies.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Progress, Target, WaitError};
 use crate::answer::in_time;
-use crate::node_object::CellwallNode;
+use crate::node_object::{CellwallNode, CellwallNodeStatus};
 
 /// Objects of a page: client-go's number.
 const PAGE: u32 = 500;
@@ -82,13 +82,17 @@ async fn look(client: &Client, namespace: &str, wanted: &NetworkPolicy) -> Resul
         selected: selected(client, namespace, wanted).await?,
         nodes: nodes(client).await?,
     };
-    let said = all(&Api::<CellwallNode>::all(client.clone()), ListParams::default()).await?;
-    let said = said.into_iter().map(|node| (node.name_any(), node.status.unwrap_or_default())).collect();
-    Ok(target.progress(&said, Timestamp::now().as_second()))
+    Ok(target.progress(&said(client).await?, Timestamp::now().as_second()))
+}
+
+/// What each node says.
+pub(super) async fn said(client: &Client) -> Result<BTreeMap<String, CellwallNodeStatus>, WaitError> {
+    let objects = all(&Api::<CellwallNode>::all(client.clone()), ListParams::default()).await?;
+    Ok(objects.into_iter().map(|node| (node.name_any(), node.status.unwrap_or_default())).collect())
 }
 
 /// All nodes on which an agent can run.
-async fn nodes(client: &Client) -> Result<BTreeSet<String>, WaitError> {
+pub(super) async fn nodes(client: &Client) -> Result<BTreeSet<String>, WaitError> {
     let api = Api::<Node>::all(client.clone());
     let params = ListParams::default().labels("kubernetes.io/os!=windows");
     // Their names alone; a page of them is short.

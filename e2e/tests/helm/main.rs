@@ -1,8 +1,12 @@
 //! The chart on a real cluster: helm installs it, the image runs with the rights that it names and no others, policies are
 //! enforced through an upgrade and a rollback, and an uninstallation takes everything away, while a connection goes on and
-//! no pod is restarted.
+//! no pod is restarted. Many connections live through much more of that in `lives`, and
+//! `latency` says how long a change takes.
 
+mod latency;
+mod lives;
 mod process;
+mod rig;
 mod rights;
 mod site;
 

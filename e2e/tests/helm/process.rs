@@ -8,6 +8,19 @@ use serde_json::Value;
 /// What the chart gives: CAP_NET_ADMIN (12), CAP_PERFMON (38) and CAP_BPF (39).
 const RIGHTS: u64 = (1 << 12) | (1 << 38) | (1 << 39);
 
+/// The processes of agents on the node, as it counts.
+pub(crate) fn agents(cluster: &Cluster) -> Vec<u32> {
+    // That nothing is found is a failure to pgrep.
+    let found = cluster.command("pgrep").args(["-x", "cellwall-agent"]).output().expect("pgrep runs");
+    let pids = String::from_utf8_lossy(&found.stdout);
+    let pids = pids.lines().map(|pid| pid.parse().expect("a number"));
+    // One that has ended and is not reaped yet has no program.
+    let lives = |pid: &u32| {
+        cluster.command("readlink").arg(format!("/proc/{pid}/exe")).output().is_ok_and(|o| o.status.success())
+    };
+    pids.filter(lives).collect()
+}
+
 /// The one agent of the node.
 pub(crate) struct Agent<'a> {
     cluster: &'a Cluster,
@@ -17,8 +30,8 @@ pub(crate) struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     pub(crate) fn of(cluster: &'a Cluster) -> Self {
-        let found = said(cluster.command("pgrep").args(["-x", "cellwall-agent"])).expect("an agent runs");
-        let pid = found.trim().parse().unwrap_or_else(|_| panic!("one agent: {found}"));
+        let found = agents(cluster);
+        let [pid] = found[..] else { panic!("one agent: {found:?}") };
         Self { cluster, pid }
     }
 

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// Port of the echo, which the policy leaves open.
 const ECHO: u16 = 7;
 
+/// Two clusters at once are too much for a small machine.
+static ONE: Mutex<()> = Mutex::new(());
+
 pub(crate) struct Site {
     pub(crate) cluster: Cluster,
     server: IpAddr,
     heartbeat: Heartbeat,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Site {
@@ -33,6 +38,7 @@ impl Site {
             println!("skipped: {why}");
             return None;
         }
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_cluster")), Flavour::default());
         let cluster = cluster.expect("a cluster");
         load_image(&cluster).expect("the image is loaded");
@@ -45,9 +51,9 @@ impl Site {
         }
         let ready = ["wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=120s"];
         cluster.kubectl(&ready, "").expect("the pods start");
-        let [server, client] = ["server", "client"].map(|pod| address(&cluster, pod));
+        let [server, client] = ["server", "client"].map(|pod| addresses(&cluster, pod)[0]);
         let heartbeat = connection(&cluster, server, client);
-        Some(Self { cluster, server, heartbeat })
+        Some(Self { cluster, server, heartbeat, _one: one })
     }
 
     /// A policy that leaves the server only the port of the echo.
@@ -118,11 +124,26 @@ impl Site {
             .expect("it is there")
     }
 
-    pub(crate) fn starts_a_pod(&self, name: &str) {
+    /// One that does nothing.
+    pub(crate) fn makes_a_pod(&self, name: &str) {
         self.cluster
             .kubectl(&["apply", "-f", "-"], &pod(name, &json!(["pause"])).to_string())
             .expect("kubectl succeeds");
+    }
+
+    pub(crate) fn starts_a_pod(&self, name: &str) {
+        self.makes_a_pod(name);
         self.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=60s"));
+    }
+
+    pub(crate) fn addresses(&self, pod: &str) -> [IpAddr; 2] {
+        addresses(&self.cluster, pod)
+    }
+
+    /// Waits until the node enforces this policy of the test's namespace.
+    pub(crate) fn until_all_enforce(&self, policy: &str) {
+        let wait = format!("wait policy/{policy} -n default --timeout 60s");
+        ask(&self.cluster, &wait).unwrap_or_else(|error| panic!("{error:#}\n{}", state(&self.cluster)));
     }
 
     pub(crate) fn ends_pods(&self, names: &[&str]) {
@@ -137,9 +158,12 @@ impl Site {
     }
 }
 
-fn address(cluster: &Cluster, pod: &str) -> IpAddr {
-    let address = cluster.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.podIP}"], "");
-    address.expect("kubectl succeeds").parse().expect("an address")
+/// Of IPv4 and of IPv6.
+fn addresses(cluster: &Cluster, pod: &str) -> [IpAddr; 2] {
+    let text = cluster.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.podIPs[*].ip}"], "");
+    let text = text.expect("kubectl succeeds");
+    let addresses: Vec<IpAddr> = text.split(' ').map(|text| text.parse().expect("an address")).collect();
+    addresses.try_into().expect("one of each family")
 }
 
 fn pod(name: &str, arguments: &Value) -> Value {

@@ -183,6 +183,12 @@ fn fill(world: &mut World) -> Vec<(&'static str, u64)> {
     tables.map(|usage| (usage.table, 100 * usage.used / usage.capacity)).collect()
 }
 
+/// How full one pod can make a table, in percent. Of FLOWS it gets half of what others leave (`cellwall_abi::Share`); there is
+/// more in it only on a machine that is so fast that connections of others which have ended are not swept yet.
+fn filled(table: &str) -> u64 {
+    if table.starts_with("FLOWS") { 50 } else { 75 }
+}
+
 #[test]
 fn a_flood_takes_nothing_from_others() {
     place("flood", |place| {
@@ -200,8 +206,9 @@ fn a_flood_takes_nothing_from_others() {
         std::thread::scope(|scope| {
             let _stop = StopAtEnd(&stop);
             scope.spawn(|| flood(&attacker, &accomplice, &stop, &sent));
-            let is_full =
-                |full: &[(_, u64)]| full.len() == 4 && full.iter().all(|(_, percent)| *percent >= 75);
+            let is_full = |full: &[(&str, u64)]| {
+                full.len() == 4 && full.iter().all(|(table, percent)| *percent >= filled(table))
+            };
             // Every connection is used before, while and after the tables are full.
             while sent.load(Relaxed) < 3 * tables * rounds || opened < 250 * rounds || !is_full(&full) {
                 assert!(

@@ -11,7 +11,8 @@ fi
 echo "test: building and running; the first build takes some 10 minutes on 2 cores" >&2
 cargo test --locked --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log" |
     # What a passing test printed stays in the log, but for what it skipped and what the judge was asked.
-    awk '/^successes:$/ { quiet = 1 } /^(failures:|test result:)/ { quiet = 0 } /^skipped|differences$/ || !quiet'
+    # Line by line (`-u`), since a build takes minutes: awk waits until it has a buffer of them.
+    sed -uE '/^successes:$/,/^(failures:|test result:)/{/^(failures:|test result:|skipped)|differences$/!d}'
 status=${PIPESTATUS[0]}
 awk -f scripts/counts.awk "$log"
 if [ "$status" != 0 ]; then

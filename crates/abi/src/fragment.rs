@@ -76,8 +76,9 @@ pub struct FragmentKey6 {
     pub pad: u8,
 }
 
-/// What the first fragment was told. The first one to claim a key wins: an overlapping "first" fragment cannot
-/// rewrite it. An allowed one holds only in the revision it was given in.
+/// What the first fragment was told. Of two with one key an allowed one replaces what is there and a denied one does not: it
+/// is dropped itself, so it must not take what follows from the other. An allowed one holds only in the revision it was given
+/// in.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Fragment {

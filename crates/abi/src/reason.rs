@@ -95,8 +95,6 @@ reasons! {
     Unrelated = 30 true "unrelated",
     /// A router advertisement or redirect from a pod, or neighbour discovery that RFC 4861 forbids.
     NeighbourForged = 31 true "neighbour_forged",
-    /// A table the programs need was not there.
-    Internal = 32 true "internal",
     /// A stamp of no pod that is known: whose egress is to be judged cannot be said.
     StampUnknown = 33 true "stamp_unknown",
     /// A tunnel from a pod to a node, which would take out of it a packet that nobody judged.

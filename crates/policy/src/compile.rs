@@ -133,7 +133,11 @@ impl Compiler {
                 if image.is_empty() {
                     return 0;
                 }
-                let id = self.image_ids.id(&image);
+                let id = if crate::planted("an-image-for-each-pod") {
+                    link.ifindex
+                } else {
+                    self.image_ids.id(&image)
+                };
                 images.insert(id, image);
                 id
             });

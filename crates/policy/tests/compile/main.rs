@@ -4,6 +4,7 @@ mod announced;
 mod audit;
 mod departed;
 mod identity;
+mod images;
 mod left_out;
 mod overlay;
 mod own_node;

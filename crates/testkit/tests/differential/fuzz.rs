@@ -1,6 +1,6 @@
 //! Delivery implies verdict: frames of an attacker at a pod that is isolated in both directions. What passes, the
 //! judge allows; what is well-formed and allowed, passes. In memory, guided by what was reached; through the loaded
-//! programs; and over a real veth to sockets of every port and protocol.
+//! programs; and over a real veth to raw sockets of every protocol, which see the packets of every port.
 //!
 //! A frame that fails is kept under `make fuzz`, and every run reads it first (`corpus/found.txt`); frames that reach
 //! something new are kept, too.

@@ -1,5 +1,5 @@
-//! The same frames over a veth: to a packet socket behind it, which sees all that arrives, and to sockets of every
-//! protocol and port, which see what the kernel makes of it. Needs root.
+//! The same frames over a veth: to a packet socket behind it, which sees all that arrives, and to raw sockets of
+//! every protocol, which see what the kernel makes of it, whatever its port. Needs root.
 
 use std::collections::HashSet;
 use std::thread;

@@ -104,24 +104,41 @@ fn try_udp(from: IpAddr, to: SocketAddr) -> io::Result<Attempt> {
     Ok(Attempt { port, outcome })
 }
 
+/// Where nf_conntrack says that an attempt was led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Led {
+    /// Who is to answer.
+    pub backend: SocketAddr,
+    /// The port that it answers to: the client's, or what the node chose in its place (masquerading).
+    pub answers_to: u16,
+}
+
 impl Attempt {
-    /// The backend, according to the text of `/proc/net/nf_conntrack`: who is to answer.
+    /// The backend, as [`Self::led`] finds it.
     #[must_use]
     pub fn chosen(&self, table: &str, to: SocketAddr, transport: Transport) -> Option<SocketAddr> {
+        self.led(table, to, transport).map(|led| led.backend)
+    }
+
+    /// What became of it, according to the text of `/proc/net/nf_conntrack`.
+    #[must_use]
+    pub fn led(&self, table: &str, to: SocketAddr, transport: Transport) -> Option<Led> {
         let name = match transport {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
         };
         table.lines().filter(|line| line.split_whitespace().nth(2) == Some(name)).find_map(|line| {
-            let all = |key: &str| -> Vec<&str> {
-                line.split_whitespace().filter_map(|word| word.strip_prefix(key)).collect()
+            // Of the packets that ask, and of those that answer.
+            let both = |key: &str| -> Option<[&str; 2]> {
+                let all: Vec<_> = line.split_whitespace().filter_map(|word| word.strip_prefix(key)).collect();
+                all.try_into().ok()
             };
-            let [_, answers] = all("src=").try_into().ok()?;
-            let [from, answers_port] = all("sport=").try_into().ok()?;
-            let asked =
-                SocketAddr::new(all("dst=").first()?.parse().ok()?, all("dport=").first()?.parse().ok()?);
+            let ([_, backend], [asked, _]) = (both("src=")?, both("dst=")?);
+            let ([from, port], [asked_port, answers_to]) = (both("sport=")?, both("dport=")?);
+            let asked = SocketAddr::new(asked.parse().ok()?, asked_port.parse().ok()?);
             let is_it = from.parse() == Ok(self.port) && asked == to;
-            is_it.then_some(SocketAddr::new(answers.parse().ok()?, answers_port.parse().ok()?))
+            let backend = SocketAddr::new(backend.parse().ok()?, port.parse().ok()?);
+            is_it.then_some(Led { backend, answers_to: answers_to.parse().ok()? })
         })
     }
 }
@@ -139,5 +156,7 @@ mod tests {
         assert_eq!(attempt.chosen(table, to, Transport::Tcp), "10.0.0.3:8080".parse().ok());
         assert_eq!(attempt.chosen(table, to, Transport::Udp), None);
         assert_eq!(Attempt { port: 4712, ..attempt }.chosen(table, to, Transport::Tcp), None);
+        let table = table.replace("dport=4711 mark", "dport=8472 mark");
+        assert_eq!(attempt.led(&table, to, Transport::Tcp).map(|led| led.answers_to), Some(8472));
     }
 }

@@ -44,7 +44,7 @@ mutants: setup ## Plant each bug of mutants.txt and see its test fail
 fuzz: setup ## Hostile frames at an isolated pod: what passes is allowed (root: also through the kernel); keeps what it finds
 	CELLWALL_KEEP=$${CELLWALL_KEEP:-1} CELLWALL_FRAMES=$${CELLWALL_FRAMES:-100000} cargo test --locked -p cellwall-testkit --test differential -- --nocapture fuzz::
 
-soak: setup ## The tests that count, with long counts: a million clusters, 50 million frames, 500 starts of pods (root, Go; four hours)
+soak: setup ## The tests that count, with long counts: a million clusters, 50 million frames, 500 starts of pods (root, Go; some hours)
 	@scripts/soak.sh
 	@scripts/setup.sh cluster && scripts/setup.sh chart && scripts/image.sh && $(PROGRAMS) && scripts/soak.sh cluster
 

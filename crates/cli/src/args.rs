@@ -21,7 +21,7 @@ use crate::wait::Wait;
     name = "cellwall",
     disable_version_flag = true,
     after_help = "Exit codes:\n  0  done\n  1  the agent could not be asked, or answered with an error\n  \
-                  2  the command line is wrong\n  3  status: the node is not ready\n\n\
+                  2  the command line is wrong\n  3  status: the node, or with --cluster one of them, is not ready\n\n\
                   check has its own: cellwall check --help"
 )]
 pub(crate) struct Args {
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Show whether this node, or with --cluster every node, enforces its policies, and if not, why.
     ///
-    /// Exits with 3 when the node is not ready.
+    /// Exits with 3 when the node, or one of them, is not ready.
     Status {
         /// Print again after every change, until interrupted.
         #[arg(short, long)]

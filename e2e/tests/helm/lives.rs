@@ -1,6 +1,6 @@
-//! What rows C3, C4 and D1 of the catalogue ask, on a cluster: agents are killed and replaced, and the API server stands
-//! still, while connections run and denied packets come. `CELLWALL_KILLS`, `CELLWALL_UPGRADES` and `CELLWALL_STANDSTILL_S`
-//! make it longer.
+//! Agents are killed and replaced, and the API server stands still, while connections run and denied packets come: none of
+//! the connections breaks, and none of the packets arrives. `CELLWALL_KILLS`, `CELLWALL_UPGRADES` and
+//! `CELLWALL_STANDSTILL_S` make it longer.
 
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};

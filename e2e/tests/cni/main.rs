@@ -8,6 +8,7 @@ mod traffic;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cellwall_e2e::agent::Agent;
 use cellwall_e2e::node::CNI_CONF_DIR;
 
 use crate::scene::{PATIENCE, Scene, is_chained};
@@ -15,6 +16,8 @@ use crate::traffic::{Leaks, Traffic};
 
 /// Pods that start at once, half of each kind.
 const AT_ONCE: usize = 10;
+/// How long pods are without an agent: several times what the kubelet takes to start them with one.
+const REBOOT: Duration = Duration::from_secs(8);
 /// Flags of an agent that keeps the plugin in the configuration.
 const CHAINED: [&str; 2] = ["--cni-conf-dir", CNI_CONF_DIR];
 
@@ -73,8 +76,27 @@ fn from_its_first_instruction_a_pod_is_enforced() {
         thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(scene.kubectl("get pod waits -o jsonpath={.status.phase}"), "Pending");
-    let _agent = scene.agent(&CHAINED);
+    let _agent = after_a_reboot(&scene, &traffic);
     scene.kubectl("wait --for=condition=Ready pod/waits --timeout=120s");
+}
+
+/// Row C9: the node comes up with an empty BPF file system, and its pods before its agent. They wait for it, and nothing leaks.
+fn after_a_reboot(scene: &Scene, traffic: &Traffic) -> Agent {
+    scene.forget_everything();
+    assert!(!scene.has_pins());
+    let names = scene.make_pods("start", "reboot", AT_ONCE, traffic);
+    thread::sleep(REBOOT);
+    let phases = scene.kubectl("-n start get pods -o jsonpath={.items[*].status.phase}");
+    assert_eq!(phases, ["Pending"; AT_ONCE].join(" "), "they wait");
+    // Each attempt to start one has taken addresses.
+    traffic.expect(scene.next_addresses(), AT_ONCE);
+    let agent = scene.agent(&CHAINED);
+    scene.until_all_have_done_theirs("start", &names);
+    let leaks = traffic.take();
+    println!("after a reboot, of {AT_ONCE} starts: {leaks:?}");
+    assert_eq!(leaks, Leaks::default());
+    scene.end_pods("start");
+    agent
 }
 
 /// Another tool writes the configuration without us; ours comes back, and nothing of the tool's is lost. `cellwall node

@@ -107,6 +107,11 @@ impl Scene {
         names.lines().any(|name| name == "cellwall")
     }
 
+    /// Takes away what is pinned, and with it every program: what a reboot leaves.
+    pub(crate) fn forget_everything(&self) {
+        said(self.cluster.command("rm").args(["-r", "/sys/fs/bpf/cellwall"])).expect("it was there");
+    }
+
     pub(crate) fn conflist(&self) -> String {
         said(self.cluster.command("cat").arg(format!("{CNI_CONF_DIR}/10-pods.conflist")))
             .expect("it is there")
@@ -122,9 +127,20 @@ impl Scene {
         assert!(child.wait().expect("it ends").success());
     }
 
-    /// Starts pods right after their policies, half of them senders and half listeners, and returns when all have shown that they did what they are for:
-    /// senders have sent all that they have, and listeners have answered their friend.
+    /// Starts pods, and returns when all have done what they are for.
     pub(crate) fn start_pods(&self, namespace: &str, prefix: &str, count: usize, traffic: &Traffic) {
+        let names = self.make_pods(namespace, prefix, count, traffic);
+        self.until_all_have_done_theirs(namespace, &names);
+    }
+
+    /// Makes pods right after their policies: half of them senders, then listeners.
+    pub(crate) fn make_pods(
+        &self,
+        namespace: &str,
+        prefix: &str,
+        count: usize,
+        traffic: &Traffic,
+    ) -> Vec<String> {
         traffic.expect(self.next_addresses(), count);
         let names: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
         let (senders, listeners) = names.split_at(count / 2);
@@ -143,6 +159,12 @@ impl Scene {
         let policies = if namespace == "start" { policies() } else { Vec::new() };
         let items: Vec<Value> = policies.into_iter().chain(pods).collect();
         self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}));
+        names
+    }
+
+    /// Senders have sent all that they have, and listeners have answered their friend.
+    pub(crate) fn until_all_have_done_theirs(&self, namespace: &str, names: &[String]) {
+        let (senders, listeners) = names.split_at(names.len() / 2);
         for name in listeners {
             self.kubectl(&format!("-n {namespace} wait --for=condition=Ready pod/{name} --timeout=120s"));
             for address in self.addresses(namespace, name) {
@@ -181,7 +203,7 @@ impl Scene {
     }
 
     /// What the plugin `host-local` gave last, in each family: the next pods have what comes after it.
-    fn next_addresses(&self) -> [IpAddr; 2] {
+    pub(crate) fn next_addresses(&self) -> [IpAddr; 2] {
         [0, 1].map(|range| {
             let file = format!("/run/cni-addresses/pods/last_reserved_ip.{range}");
             let text = said(self.cluster.command("cat").arg(file)).expect("pods have started");

@@ -147,11 +147,23 @@ impl Net {
 
     /// A namespace with these addresses behind a veth whose host side has the name `interface`.
     pub fn connect(&self, interface: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> io::Result<Pod> {
+        self.connect_at(None, interface, v4, v6)
+    }
+
+    /// The same, the host side having this index, which nobody has.
+    pub fn connect_at(
+        &self,
+        index: Option<u32>,
+        interface: &str,
+        v4: Ipv4Addr,
+        v6: Ipv6Addr,
+    ) -> io::Result<Pod> {
+        let index = index.map_or_else(String::new, |index| format!("index {index} "));
         let namespace = Namespace::new()?;
         namespace.sysctl("ipv6/conf/default/accept_dad", "0")?;
         namespace.ip(&["link set lo up"])?;
         self.host.ip(&[
-            &format!("link add {interface} type veth peer name eth0 netns {}", namespace.path()),
+            &format!("link add {interface} {index}type veth peer name eth0 netns {}", namespace.path()),
             &format!("address add {GATEWAY4}/32 dev {interface}"),
             &format!("address add {GATEWAY6}/128 dev {interface} nodad"),
             &format!("link set {interface} up"),

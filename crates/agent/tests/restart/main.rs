@@ -3,6 +3,7 @@
 
 mod edits;
 mod hostile;
+mod places;
 mod rig;
 mod world;
 

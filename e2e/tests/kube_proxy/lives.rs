@@ -64,9 +64,7 @@ impl Scene {
             self.judges("another backend", to, Transport::Tcp, &backend);
             let moved = Instant::now();
             while moved.elapsed() < Duration::from_secs(2) {
-                heartbeats[family]
-                    .until_answered_after(Instant::now(), Duration::from_secs(1))
-                    .expect("it goes on");
+                heartbeats[family].until_answered_after(Instant::now(), PATIENCE).expect("it goes on");
                 thread::sleep(Duration::from_millis(20));
             }
         });

@@ -209,7 +209,11 @@ impl Scene {
                 match attempt.led(&table, to, transport) {
                     Some(way) => {
                         let is_right = attempt.outcome == right(&way) && expected.contains(&way.backend);
-                        assert!(is_right, "{what}: {to} led to {way:?}: {attempt:?}; {}", self.drops());
+                        assert!(
+                            is_right,
+                            "{what}: {to} led to {way:?}: {attempt:?}; {}",
+                            self.seen_of(&attempt)
+                        );
                         led.insert(way.backend);
                     }
                     // A bridge asks for a neighbour before nf_conntrack has written the connection down, and there it
@@ -219,7 +223,7 @@ impl Scene {
                             && attempt.outcome == Outcome::Silent
                             && backends.iter().any(is_denied),
                         "{what}: {to} led nowhere: {attempt:?}; {}",
-                        self.drops()
+                        self.seen_of(&attempt)
                     ),
                 }
             }
@@ -243,6 +247,14 @@ impl Scene {
         let before = egress(&agent::ask(&self.cluster, "status").expect("the agent answers"), reason);
         what();
         self.until("status", |status| egress(status, reason) >= before + at_least);
+    }
+
+    /// What was dropped, and what nf_conntrack has of the client's port, for whoever has to find out why an attempt went wrong.
+    fn seen_of(&self, attempt: &Attempt) -> String {
+        let port = format!("port={} ", attempt.port);
+        let table = self.connections();
+        let lines: Vec<&str> = table.lines().filter(|line| line.contains(&port)).collect();
+        format!("{}; of {} connections {lines:#?}", self.drops(), table.lines().count())
     }
 
     pub(crate) fn connections(&self) -> String {

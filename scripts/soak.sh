@@ -24,6 +24,6 @@ fi
 CELLWALL_SETS=1000000 test differential judged::tables
 # Per class: in memory, through the programs, and over a veth in each direction.
 CELLWALL_FRAMES=1000000 CELLWALL_DATAGRAMS=100000 test differential fuzz::
-CELLWALL_REVOCATIONS=1000 test kernel revoked::
 CELLWALL_OWNERS=2000 test restart places::
+CELLWALL_REVOCATIONS=100 test kernel revoked::
 CELLWALL_FLOOD_ROUNDS=20 CELLWALL_CONNECTIONS=100000 test kernel flood::

@@ -5,7 +5,8 @@
 #
 # GUEST_TESTS: parts of the names of the tests of cellwall-datapath that run in virtual machines; all without it.
 # CELLWALL_KERNEL_SETS: how many clusters the loaded programs are asked about there.
-# CELLWALL_KERNEL_FRAMES: how many hostile frames of each class, besides those that are kept.
+# CELLWALL_KERNEL_FRAMES: how many hostile frames of each class, besides those that are kept, through the programs and over a veth.
+# CELLWALL_KERNEL_DATAGRAMS: how many datagrams in fragments of each kind.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,7 +32,8 @@ pack() {
     cat >"$work/tests/run" <<-END
 		export CELLWALL_KERNEL_SETS=${CELLWALL_KERNEL_SETS:-25}
 		export CELLWALL_FRAMES=${CELLWALL_KERNEL_FRAMES:-100}
-		run differential kernel:: fuzz::programs --nocapture
+		export CELLWALL_DATAGRAMS=${CELLWALL_KERNEL_DATAGRAMS:-20}
+		run differential kernel:: fuzz::programs fuzz::veth fuzz::fragments fuzz::overlaps fuzz::neighbours --nocapture
 		run kernel ${GUEST_TESTS:-} --nocapture
 	END
     install -m 755 scripts/guest/init "$work/init"

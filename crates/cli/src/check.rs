@@ -27,24 +27,33 @@ const INCOMPLETE: u8 = 2;
 const FAILED: u8 = 3;
 
 /// What the command's help ends with.
-const HELP: &str = r#"Flows:
-  A JSON list. SRC and DST are {"pod": "NAMESPACE/NAME"}, {"ip": "ADDRESS"} or
-  {"service": "NAMESPACE/NAME"}: as DST each of its backends, at the Service's port, as SRC each
-  of its pods. PROTOCOL is TCP, UDP, SCTP or ICMP, which has no port. IPv4 is meant where both
-  ends have it. A port of a node that leads to a Service or a pod is an error that names it.
+const HELP: &str = r#"Example:
+  cellwall check -f manifests/ --flows flows.json -o json
 
+Flows, a JSON list of {"src": END, "dst": END, "protocol": PROTOCOL, "port": PORT}:
   [{"src": {"pod": "shop/web"}, "dst": {"pod": "shop/api"}, "protocol": "TCP", "port": 9000},
-   {"src": {"ip": "203.0.113.9"}, "dst": {"pod": "shop/web"}, "protocol": "TCP", "port": 8080}]
+   {"src": {"ip": "203.0.113.9"}, "dst": {"service": "shop/web"}, "protocol": "TCP", "port": 80},
+   {"src": {"pod": "shop/web"}, "dst": {"pod": "shop/db"}, "protocol": "ICMP"}]
 
-Answers (-o json), in the order of the flows:
-  {"verdict": "deny",
-   "egress":  {"verdict": "allow", "reason": "not isolated"},
-   "ingress": {"verdict": "deny", "reason": "isolated by shop/api, no rule matched",
-               "isolatedBy": ["shop/api"]}}
-  A rule that decided is there as "policy" and "rule", its position from 0. A Service has
-  "backends", each with its own verdict, and is "partial" when they differ. From a Service to
-  another, the backends of the first have those of the second. A flow that cannot be answered is
-  {"error": "..."}.
+  END       {"pod": "NAMESPACE/NAME"}, {"ip": "ADDRESS"} or {"service": "NAMESPACE/NAME"}: as dst
+            each of its backends, as src each of its pods
+  PROTOCOL  TCP, UDP, SCTP or ICMP (an echo request), which has no port
+  PORT      that of the destination, 1 to 65535; of a Service its own
+
+  IPv4 is meant where both ends have it. A port of a node that leads to a Service or a pod is an
+  error that names it.
+
+Answers (-o json), a list in the order of the flows:
+  [{"verdict": "deny",
+    "egress":  {"verdict": "allow", "reason": "not isolated"},
+    "ingress": {"verdict": "deny", "reason": "isolated by shop/api, no rule matched",
+                "isolatedBy": ["shop/api"]}}, ...]
+
+  egress is the side of the source, ingress that of the destination; isolatedBy are the policies
+  that isolate the pod there. A rule that decided is there as "policy" and "rule", its position
+  from 0. A Service has "backends", each with its own verdict, and is "partial" when they differ.
+  From a Service to another, the backends of the first have those of the second. A flow that cannot
+  be answered is {"error": "..."}. All fields are in docs/check.md of Cellwall's sources.
 
 Exit codes:
   0  every flow was answered, whatever the verdicts
@@ -110,7 +119,7 @@ pub(crate) fn run(args: Check, format: Format) -> Result<(String, ExitCode)> {
     }
     let flows = flows(&args.flows)?;
     let manifests = if is_stdin(&args.filename) { read_stream(io::stdin()) } else { read(&args.filename) };
-    let manifests = manifests.with_context(|| format!("cannot read {}", args.filename.display()))?;
+    let manifests = manifests.with_context(|| format!("cannot read {}", name(&args.filename)))?;
     let is_whole = manifests.unread.is_empty();
     let checked = check(cluster(args.pod_cidrs, &manifests), &manifests.selectors, &flows);
     for note in &checked.notes {
@@ -134,20 +143,25 @@ fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// A file as messages call it.
+fn name(path: &Path) -> String {
+    if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
 fn flows(path: &Path) -> Result<Vec<Question>> {
     let from: Box<dyn Read> = if is_stdin(path) {
         Box::new(io::stdin())
     } else {
-        Box::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?)
+        Box::new(File::open(path).with_context(|| format!("cannot read {}", name(path)))?)
     };
     let mut text = String::new();
     from.take(FLOWS_MAX + 1)
         .read_to_string(&mut text)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+        .with_context(|| format!("cannot read {}", name(path)))?;
     if text.len() as u64 > FLOWS_MAX {
-        bail!("{} is larger than {} MiB: ask in parts", path.display(), FLOWS_MAX >> 20);
+        bail!("{} is larger than {} MiB: ask in parts", name(path), FLOWS_MAX >> 20);
     }
-    read_flows(&text).with_context(|| format!("{} is no list of flows, such as [{EXAMPLE}]", path.display()))
+    read_flows(&text).with_context(|| format!("{} is no list of flows, such as [{EXAMPLE}]", name(path)))
 }
 
 /// A flow as it is written.

@@ -218,6 +218,34 @@ fn node_ports_are_of_the_families_of_the_service() {
     assert_eq!(node_ports, expected);
 }
 
+/// A node port is one of this node's at its own addresses; at another node's it is an address, and so is a backend there that has
+/// the network of its node.
+#[test]
+fn what_another_node_translates_is_an_address_here() {
+    let mut service = service("10.96.0.1");
+    service.ports[0].node_port = Some(30080);
+    let far = Node {
+        name: "n2".to_owned(),
+        labels: BTreeMap::new(),
+        addresses: vec![ip("192.168.0.2")],
+        pod_cidrs: Vec::new(),
+    };
+    let backend = Pod {
+        node: "n2".to_owned(),
+        host_network: true,
+        host_ports: vec![HostPort { address: None, protocol: Protocol::TCP, number: 8080 }],
+        ..pod("far", "192.168.0.2")
+    };
+    let world = World::new([
+        Change::Node(far),
+        Change::Pod(backend),
+        Change::Service(service),
+        Change::EndpointSlice(slice("a", &["192.168.0.2"], 8080)),
+    ]);
+    let expected = ["10.1.0.254:30080 10.1.0.254/30080", "10.96.0.1:80", "192.168.0.1:30080"];
+    assert_eq!(world.translated(), expected, "nothing at 192.168.0.2, and no backend here");
+}
+
 #[test]
 fn two_services_with_one_address_are_judged_on_the_backends_of_both() {
     let hijack = Service {

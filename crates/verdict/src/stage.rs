@@ -278,7 +278,10 @@ fn is_known<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> bool
 /// The verdict on a destination that is not known yet. It is remembered only to save time.
 #[inline(never)]
 fn choose<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) -> Verdict {
-    let verdict = ask(case, Direction::Egress);
+    let mut verdict = ask(case, Direction::Egress);
+    if planted("who-was-chosen-is-not-asked-about") {
+        verdict = Verdict::new(Reason::Allowed);
+    }
     if !verdict.reason.is_drop() || is_audited(case.record, verdict.reason) {
         let chosen = Chosen { revision: case.hook.live.0, rule: verdict.rule, pad: 0 };
         case.tables.insert_chosen(&key(case), &chosen);

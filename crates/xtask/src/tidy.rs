@@ -18,7 +18,7 @@ type Check = fn(&Tree) -> Vec<String>;
 
 const CHECKS: [(&str, Check); 7] = [
     ("every statement has its tests", statements::check),
-    ("every hostile row has its tests and its planted bug", robustness::check),
+    ("every hostile row and every rule of Services has its tests and its planted bug", robustness::check),
     ("crates name only what is theirs", absences::check),
     ("metrics are those of the list", metrics::check),
     ("files can be read in one sitting", sizes::check),

@@ -1,12 +1,12 @@
-//! Rows B3 and B4 of docs/robustness.md: one pod floods, and others do not notice; a client that is fast comes back to
-//! its ports. `CELLWALL_FLOOD_ROUNDS` and `CELLWALL_CONNECTIONS` make it longer.
+//! Rows B3 and B4 of docs/robustness.md: one pod floods or is flooded, and others do not notice; a client that is fast comes
+//! back to its ports. `CELLWALL_FLOOD_ROUNDS` and `CELLWALL_CONNECTIONS` make it longer.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use cellwall_abi::Direction;
+use cellwall_abi::{Direction, Reason};
 use cellwall_policy::flow::Protocol;
 use cellwall_testkit::frame::packet;
 use cellwall_testkit::net::{PacketSocket, Pod};
@@ -18,7 +18,7 @@ const PORT: u16 = 8080;
 /// Established connections of others.
 const HELD: usize = 200;
 /// Longer than any retransmission on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// After this a connection that was lost is given up; that it was, the counter of drops says.
 const SHORT: Duration = Duration::from_millis(300);
 /// Rows of tables that are too small: a pod may add sixteen times as many in one tick.
@@ -76,20 +76,28 @@ fn listen(pod: &Pod) -> [TcpListener; 2] {
         .map(|address| pod.namespace.run(|| TcpListener::bind((address, PORT)).expect("a free port")))
 }
 
-/// All four are isolated in both directions: whoever is answered, is answered by an entry.
+/// All pods are isolated in both directions: whoever is answered, is answered by an entry.
 struct Scene {
     world: World,
     server: Pod,
     client: Pod,
-    attacker: Pod,
-    accomplice: Pod,
+    ends: Ends,
+}
+
+/// Who floods or is flooded.
+struct Ends {
+    /// May say anything to the world, and be asked anything by it.
+    open: Pod,
+    /// Is asked by nobody.
+    closed: Pod,
+    outside: Pod,
 }
 
 fn scene(place: &mut Place) -> Scene {
-    let [server, client, attacker] = [(); 3].map(|()| place.net.pod().expect("a pod"));
-    let accomplice = place.net.outside().expect("a host");
+    let [server, client, open, closed] = [(); 4].map(|()| place.net.pod().expect("a pod"));
+    let outside = place.net.outside().expect("a host");
     let mut world = World::new(place);
-    for (name, pod) in [("server", &server), ("client", &client), ("attacker", &attacker)] {
+    for (name, pod) in [("server", &server), ("client", &client), ("open", &open), ("closed", &closed)] {
         world.pod(name, pod);
     }
     let tcp = [(Protocol::TCP, PORT)];
@@ -97,14 +105,22 @@ fn scene(place: &mut Place) -> Scene {
     world.policy("s-out", "server", Direction::Egress, vec![]);
     world.policy("c", "client", Direction::Egress, vec![allow(vec![pods("server")], &tcp)]);
     world.policy("c-in", "client", Direction::Ingress, vec![]);
-    let anywhere = ["192.0.2.0/24", "198.18.0.0/15", "2001:db8::/32"].map(block).to_vec();
-    world.policy("a", "attacker", Direction::Egress, vec![allow(anywhere, &[])]);
-    world.policy("a-in", "attacker", Direction::Ingress, vec![]);
+    let anywhere =
+        || vec![allow(["192.0.2.0/24", "198.18.0.0/15", "2001:db8::/32"].map(block).to_vec(), &[])];
+    for direction in Direction::ALL {
+        world.policy(direction.name(), "open", direction, anywhere());
+        world.policy(&format!("{}-closed", direction.name()), "closed", direction, vec![]);
+    }
     world.converge();
-    // Where nobody answers.
-    let routes = ["198.18.0.0/15", "2001:db8:ffff::/48"].map(|to| format!("route add blackhole {to}"));
-    place.net.host.ip(&routes.each_ref().map(String::as_str)).expect("routes");
-    Scene { world, server, client, attacker, accomplice }
+    // Where nobody answers and nobody is answered. Who says that he is there comes in all the same.
+    for (namespace, interface) in [(&place.net.host, outside.interface.as_str()), (&open.namespace, "eth0")] {
+        let routes = ["198.18.0.0/15", "2001:db8:ffff::/48"].map(|to| format!("route add blackhole {to}"));
+        namespace.ip(&routes.each_ref().map(String::as_str)).expect("routes");
+        for at in ["all", interface] {
+            namespace.sysctl(&format!("ipv4/conf/{at}/rp_filter"), "0").expect("a setting");
+        }
+    }
+    Scene { world, server, client, ends: Ends { open, closed, outside } }
 }
 
 /// Where nobody is, in the family of this number.
@@ -116,62 +132,92 @@ fn nowhere(family: usize, number: u32) -> IpAddr {
     Ipv6Addr::from(prefix + u128::from(number)).into()
 }
 
+/// What `sender` puts on its wire, in whoever's name.
+fn from_wire(sender: &Pod, ends: (IpAddr, IpAddr), protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = packet(Direction::Egress, ends, protocol, payload);
+    frame[..12].copy_from_slice(&[sender.host_mac, sender.mac].concat());
+    frame
+}
+
 /// The frame of one flood packet: a SYN, a datagram, an echo request, each with numbers of its own.
-fn frame(attacker: &Pod, number: u32, to: IpAddr) -> Vec<u8> {
+fn frame(sender: &Pod, number: u32, ends: (IpAddr, IpAddr)) -> Vec<u8> {
     let [_, a, b, c] = number.to_be_bytes();
     let mut payload = [a | 0x40, b, c, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xfa, 0, 0, 0, 0, 0];
-    let (icmp, request) = if to.is_ipv4() { (1, 8) } else { (58, 128) };
+    let (icmp, request) = if ends.1.is_ipv4() { (1, 8) } else { (58, 128) };
     let protocol = [6, 17, icmp][number as usize % 3];
     match protocol {
         17 => payload[4..8].copy_from_slice(&[0, 20, 0, 0]),
         1 | 58 => payload[..8].copy_from_slice(&[request, 0, 0, 0, b, c, 0, 1]),
         _ => {}
     }
-    let from = attacker.addresses()[usize::from(to.is_ipv6())];
-    let mut frame = packet(Direction::Egress, (from, to), protocol, &payload);
-    frame[..6].copy_from_slice(&attacker.host_mac);
-    frame[6..12].copy_from_slice(&attacker.mac);
-    frame
+    from_wire(sender, ends, protocol, &payload)
 }
 
-/// Floods both families until told to stop: nobody answers most of it, and an accomplice answers one datagram for every two
-/// packets of it, so that its connection counts as answered.
-fn flood(attacker: &Pod, accomplice: &Pod, stop: &AtomicBool, sent: &AtomicU64) {
-    let tap = PacketSocket::open(&attacker.namespace, "eth0").expect("a packet socket");
-    let other = PacketSocket::open(&accomplice.namespace, "eth0").expect("a packet socket");
-    let mut number = 0;
-    while !stop.load(Relaxed) {
-        for _ in 0..32 {
-            number += 1;
-            for family in 0..2 {
-                let _ = tap.send(&frame(attacker, number, nowhere(family, number)));
-                if number % 2 == 1 {
-                    answered([attacker, accomplice], family, number, (&tap, &other));
+/// Who floods whom: a pod the world, or the world two pods, one of which does not let it in.
+struct Flood<'a> {
+    direction: Direction,
+    ends: &'a Ends,
+    stop: AtomicBool,
+    sent: AtomicU64,
+}
+
+impl<'a> Flood<'a> {
+    const fn new(direction: Direction, ends: &'a Ends) -> Self {
+        Self { direction, ends, stop: AtomicBool::new(false), sent: AtomicU64::new(0) }
+    }
+
+    /// Packets so far.
+    fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Floods both families until told to stop: nobody answers most of it, and somebody answers one datagram for every two
+    /// packets of it, so that its connection counts as answered.
+    fn run(&self) {
+        let Ends { open, closed, outside } = self.ends;
+        let is_inward = self.direction == Direction::Ingress;
+        let (asks, answers) = if is_inward { (outside, open) } else { (open, outside) };
+        let [from, back] =
+            [asks, answers].map(|pod| PacketSocket::open(&pod.namespace, "eth0").expect("a packet socket"));
+        let mut number = 0;
+        while !self.stop.load(Relaxed) {
+            for _ in 0..32 {
+                number += 1;
+                for family in 0..2 {
+                    let nobody = nowhere(family, number);
+                    if is_inward {
+                        for pod in [open, closed] {
+                            let _ = from.send(&frame(asks, number, (nobody, pod.addresses()[family])));
+                        }
+                    } else {
+                        let _ = from.send(&frame(asks, number, (open.addresses()[family], nobody)));
+                    }
+                    if number % 2 == 1 {
+                        answered([asks, answers], family, number, (&from, &back));
+                    }
                 }
+                self.sent.fetch_add(1, Relaxed);
             }
-            sent.fetch_add(1, Relaxed);
+            // One CPU for everybody else, also where there is but one.
+            std::thread::yield_now();
         }
-        // One CPU for everybody else, also where there is but one.
-        std::thread::yield_now();
     }
 }
 
 /// A datagram, its answer, and another datagram.
-fn answered(ends: [&Pod; 2], family: usize, number: u32, (tap, other): (&PacketSocket, &PacketSocket)) {
-    let [attacker, accomplice] = ends;
+fn answered(ends: [&Pod; 2], family: usize, number: u32, (from, back): (&PacketSocket, &PacketSocket)) {
+    let [asks, answers] = ends;
     let [_, a, b, c] = number.to_be_bytes();
     let ports = [[a | 0x80, b], [c, 53]];
-    let datagram = |from: [u8; 2], to: [u8; 2], ends: (IpAddr, IpAddr), macs: [[u8; 6]; 2]| {
-        let mut frame = packet(Direction::Egress, ends, 17, &[from, to, [0, 8], [0, 0]].concat());
-        frame[..12].copy_from_slice(&macs.concat());
-        frame
+    let datagram = |sender: &Pod, ends: (IpAddr, IpAddr), [from, to]: [[u8; 2]; 2]| {
+        from_wire(sender, ends, 17, &[from, to, [0, 8], [0, 0]].concat())
     };
     let [own, theirs] = ends.map(|pod| pod.addresses()[family]);
-    let ask = datagram(ports[0], ports[1], (own, theirs), [attacker.host_mac, attacker.mac]);
-    let reply = datagram(ports[1], ports[0], (theirs, own), [accomplice.host_mac, accomplice.mac]);
-    let _ = tap.send(&ask);
-    let _ = other.send(&reply);
-    let _ = tap.send(&ask);
+    let ask = datagram(asks, (own, theirs), ports);
+    let reply = datagram(answers, (theirs, own), [ports[1], ports[0]]);
+    let _ = from.send(&ask);
+    let _ = back.send(&reply);
+    let _ = from.send(&ask);
 }
 
 /// How full the tables of connections are, in percent.
@@ -191,30 +237,36 @@ fn filled(table: &str) -> u64 {
 
 #[test]
 fn a_flood_takes_nothing_from_others() {
+    takes_nothing(Direction::Egress);
+}
+
+#[test]
+fn a_flood_from_outside_takes_nothing_from_other_pods() {
+    takes_nothing(Direction::Ingress);
+}
+
+fn takes_nothing(direction: Direction) {
     place("flood", |place| {
         let tables = u64::from(place.settings.flows + place.settings.pending);
         let rounds = number("CELLWALL_FLOOD_ROUNDS", 1);
-        let Scene { mut world, server, client, attacker, accomplice } = scene(place);
+        let Scene { mut world, server, client, ends } = scene(place);
         let listeners = listen(&server);
         let mut held: Vec<Held> =
             (0..HELD).map(|n| open(&client, &listeners[n % 2]).expect("allowed")).collect();
-        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        let flood = Flood::new(direction, &ends);
         // Of each family, whose tables are its own.
         let (mut opened, mut failed, mut broken) = (0_u64, [0_u64; 2], [0_u64; 2]);
         let mut full = fill(&mut world);
         let start = Instant::now();
         std::thread::scope(|scope| {
-            let _stop = StopAtEnd(&stop);
-            scope.spawn(|| flood(&attacker, &accomplice, &stop, &sent));
+            let _stop = StopAtEnd(&flood.stop);
+            scope.spawn(|| flood.run());
             let is_full = |full: &[(&str, u64)]| {
                 full.len() == 4 && full.iter().all(|(table, percent)| *percent >= filled(table))
             };
             // Every connection is used before, while and after the tables are full.
-            while sent.load(Relaxed) < 3 * tables * rounds || opened < 250 * rounds || !is_full(&full) {
-                assert!(
-                    start.elapsed() < 6 * PATIENCE || sent.load(Relaxed) < 30 * tables,
-                    "no flood: {full:?}"
-                );
+            while flood.sent() < 3 * tables * rounds || opened < 250 * rounds || !is_full(&full) {
+                assert!(start.elapsed() < 6 * PATIENCE || flood.sent() < 30 * tables, "no flood: {full:?}");
                 for (family, listener) in listeners.iter().enumerate() {
                     let fresh = open(&client, listener).and_then(|mut held| held.exchange());
                     failed[family] += u64::from(fresh.is_err());
@@ -233,9 +285,9 @@ fn a_flood_takes_nothing_from_others() {
         }
         for family in 0..2 {
             println!(
-                "IPv{}: {} packets of a flood on tables of {tables}: {} of {} held connections broken, {} of {opened} new ones failed",
+                "{direction:?}, IPv{}: {} packets of a flood on tables of {tables}: {} of {} held connections broken, {} of {opened} new ones failed",
                 4 + 2 * family,
-                sent.load(Relaxed),
+                flood.sent(),
                 broken[family],
                 HELD / 2,
                 failed[family],
@@ -244,29 +296,41 @@ fn a_flood_takes_nothing_from_others() {
         println!("after {:.1} s they are full to {full:?} percent", start.elapsed().as_secs_f64());
         assert_eq!(broken, [0; 2]);
         assert!(failed.iter().all(|failed| failed * 1000 <= opened), "{failed:?} of {opened}");
+        let denied = world.count(Reason::DefaultDeny, Direction::Ingress);
+        // Of what comes in, the pod that lets nobody in gets as much as the other.
+        let expected = if direction == Direction::Ingress { tables } else { 0 };
+        assert!(denied >= expected, "{denied} of {expected}");
     });
 }
 
-/// The test above can fail: where a pod may add more rows in a tick than the tables have, it takes those of others, and
+/// The tests above can fail: where a pod may add more rows in a tick than the tables have, it takes those of others, and
 /// their connections break.
 #[test]
 fn tables_that_are_too_small_lose_connections() {
+    lose_connections(Direction::Egress);
+}
+
+#[test]
+fn tables_that_are_too_small_lose_connections_to_a_flood_from_outside() {
+    lose_connections(Direction::Ingress);
+}
+
+fn lose_connections(direction: Direction) {
     place("small", |place| {
         (place.settings.flows, place.settings.pending) = (SMALL, SMALL);
         let scene = scene(place);
         let listeners = listen(&scene.server);
-        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        let flood = Flood::new(direction, &scene.ends);
         std::thread::scope(|scope| {
-            let _stop = StopAtEnd(&stop);
-            let (attacker, accomplice) = (&scene.attacker, &scene.accomplice);
-            scope.spawn(|| flood(attacker, accomplice, &stop, &sent));
+            let _stop = StopAtEnd(&flood.stop);
+            scope.spawn(|| flood.run());
             for listener in &listeners {
                 let deadline = Instant::now() + PATIENCE;
                 loop {
                     // One that could not even be opened was lost, too.
                     let Ok(mut held) = open(&scene.client, listener) else { break };
-                    let goal = sent.load(Relaxed) + 4 * u64::from(SMALL);
-                    while sent.load(Relaxed) < goal {
+                    let goal = flood.sent() + 4 * u64::from(SMALL);
+                    while flood.sent() < goal {
                         std::thread::yield_now();
                     }
                     held.wait(SHORT);

@@ -3,6 +3,8 @@
 //! Each test runs on a node that routes between the interfaces of its pods, and on two with a bridge. The client may
 //! speak to the backend, at [`PORT`], and to whom a test names; nobody else is isolated.
 
+mod ends;
+
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -137,7 +139,7 @@ impl Scene {
         for bank in [0, 1] {
             records.set(2 * self.services + bank, bytes, 0).expect("a slot");
         }
-        for protocol in [6, 17] {
+        for protocol in [6, 17, 132] {
             let (port, pad) = (Be16::new(at.port()), 0);
             match at.ip() {
                 IpAddr::V4(address) => {
@@ -280,7 +282,7 @@ fn translate(net: &Net, at: SocketAddr, to: SocketAddr, masquerade: bool) {
         add chain {table} services {{ type nat hook prerouting priority -100; }}
         add chain {table} sources {{ type nat hook postrouting priority 100; }}
         add chain {table} ours {{ type nat hook output priority -100; }}
-        add rule {table} services meta l4proto {{ tcp, udp }} {family} daddr {} th dport {} dnat to {to}\n",
+        add rule {table} services meta l4proto {{ tcp, udp, sctp }} {family} daddr {} th dport {} dnat to {to}\n",
         at.ip(),
         at.port()
     );
@@ -289,6 +291,12 @@ fn translate(net: &Net, at: SocketAddr, to: SocketAddr, masquerade: bool) {
         let _ = writeln!(rules, "add rule {table} sources {rule}");
     }
     net.host.run(|| nft(&rules));
+}
+
+/// A Service that the agent has heard of.
+fn announced(place: &Place, scene: &mut Scene, at: SocketAddr, to: SocketAddr, masquerade: bool) {
+    translate(&place.net, at, to, masquerade);
+    scene.announce(place, at, 0, &[]);
 }
 
 /// The `n`th virtual address, of the family of `other`.

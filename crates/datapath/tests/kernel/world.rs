@@ -18,6 +18,9 @@ use crate::place::Place;
 
 const NODE: &str = "n1";
 const NAMESPACE: &str = "default";
+/// The label of pods, and that of their namespace.
+const APP: &str = "app";
+const TEAM: &str = "team";
 
 /// The data path and everything that leads to its plans.
 pub(crate) struct World {
@@ -40,13 +43,20 @@ impl World {
             capacities: place.settings.capacities,
             datapath,
         };
-        world.tell(Change::Namespace(Namespace {
+        world.team("none");
+        world
+    }
+
+    /// Tells that the namespace of all pods has the label `team: <team>`.
+    pub(crate) fn team(&mut self, team: &str) {
+        let mut labels = labels("kubernetes.io/metadata.name", NAMESPACE);
+        labels.insert(TEAM.to_owned(), team.to_owned());
+        self.tell(Change::Namespace(Namespace {
             name: NAMESPACE.to_owned(),
-            labels: labels("kubernetes.io/metadata.name", NAMESPACE),
+            labels,
             audit: false,
             deleting: false,
         }));
-        world
     }
 
     pub(crate) fn tell(&mut self, change: Change) {
@@ -68,6 +78,11 @@ impl World {
             preexisting: false,
         }));
         self.tell(Change::Pod(model_pod(name, NODE, addresses)));
+    }
+
+    /// Tells that a pod that runs here has the label `app: <app>`, whatever its name.
+    pub(crate) fn pod_of_app(&mut self, name: &str, app: &str, addresses: &[IpAddr]) {
+        self.tell(Change::Pod(Pod { labels: labels(APP, app), ..model_pod(name, NODE, addresses) }));
     }
 
     /// Tells that a pod that runs here has the annotation that asks for audit.
@@ -154,7 +169,11 @@ fn labels(key: &str, value: &str) -> Labels {
 }
 
 fn app(name: &str) -> Selector {
-    Selector::new(vec![Requirement::In("app".to_owned(), [name.to_owned()].into())])
+    with_label(APP, name)
+}
+
+fn with_label(key: &str, value: &str) -> Selector {
+    Selector::new(vec![Requirement::In(key.to_owned(), [value.to_owned()].into())])
 }
 
 fn model_pod(name: &str, node: &str, addresses: &[IpAddr]) -> Pod {
@@ -162,7 +181,7 @@ fn model_pod(name: &str, node: &str, addresses: &[IpAddr]) -> Pod {
         namespace: NAMESPACE.to_owned(),
         name: name.to_owned(),
         uid: format!("uid-{name}"),
-        labels: labels("app", name),
+        labels: labels(APP, name),
         addresses: addresses.to_vec(),
         node: node.to_owned(),
         host_network: false,
@@ -178,6 +197,11 @@ fn model_pod(name: &str, node: &str, addresses: &[IpAddr]) -> Pod {
 /// Pods with the label `app: <name>`.
 pub(crate) fn pods(name: &str) -> Peer {
     Peer::Pods(NamespaceMatch::Named(NAMESPACE.to_owned()), app(name))
+}
+
+/// The same in namespaces with the label `team: <team>`.
+pub(crate) fn pods_of_team(team: &str, name: &str) -> Peer {
+    Peer::Pods(NamespaceMatch::Labels(with_label(TEAM, team)), app(name))
 }
 
 /// A range of addresses.

@@ -270,7 +270,9 @@ fn same_family(backends: &BTreeSet<Backend>, address: IpAddr) -> impl Iterator<I
 /// Where this node has ports: at all addresses that netlink tells of, of which a Node object names a few.
 fn with_ports(cluster: &Cluster) -> impl Iterator<Item = &IpAddr> {
     let of_status = crate::planted("own-addresses-are-those-of-the-status");
-    cluster.node_addresses.iter().filter(move |own| !of_status || is_of_status(cluster, **own))
+    let others = cluster.nodes.values().filter(|_| crate::planted("node-ports-of-other-nodes"));
+    let own = cluster.node_addresses.iter().filter(move |own| !of_status || is_of_status(cluster, **own));
+    own.chain(others.flat_map(|node| &node.addresses))
 }
 
 /// True for an address that this node's Node object names.

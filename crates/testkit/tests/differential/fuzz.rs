@@ -10,6 +10,7 @@
 mod fragments;
 mod memory;
 mod neighbours;
+mod overlaps;
 mod programs;
 mod rig;
 mod scene;

@@ -14,54 +14,66 @@ const PIECE: usize = 1448;
 const LENGTH: usize = 8192;
 const DATAGRAMS: u64 = 400;
 
-/// A UDP datagram in fragments, from a remote address to the pod or back.
-fn fragments(place: &Place, family: usize, direction: Direction, port: u16, id: u32) -> Vec<Vec<u8>> {
+/// One fragment of what is sent.
+pub(super) struct Piece<'a> {
+    /// In eights of a byte.
+    pub(super) offset: u16,
+    /// More follow.
+    pub(super) more: bool,
+    /// What the datagram begins with; of IPv6 the next header.
+    pub(super) protocol: u8,
+    pub(super) bytes: &'a [u8],
+}
+
+/// The frame of a fragment, from a remote address to the pod or back.
+pub(super) fn frame(
+    place: &Place,
+    (family, direction): (usize, Direction),
+    id: u32,
+    piece: &Piece<'_>,
+) -> Vec<u8> {
     let (pod, friend) = (place.pod[family], place.remotes[family][0]);
-    let (from, to) = if direction == Direction::Ingress { (friend, pod) } else { (pod, friend) };
+    let (ends, macs) = match direction {
+        Direction::Ingress => ((friend, pod), [place.pod_mac, place.other_mac]),
+        Direction::Egress => ((pod, friend), [place.other_mac, place.pod_mac]),
+    };
+    let ether_type = if family == 0 { 0x0800 } else { 0x86dd };
+    let mut frame = ethernet(direction, ether_type, &network(ends, id, piece));
+    frame[..12].copy_from_slice(&macs.concat());
+    frame
+}
+
+/// A UDP datagram in fragments.
+fn fragments(place: &Place, family: usize, direction: Direction, port: u16, id: u32) -> Vec<Vec<u8>> {
     let length = u16::try_from(LENGTH + 8).expect("small").to_be_bytes();
     let mut datagram = [40_000_u16.to_be_bytes(), port.to_be_bytes(), length, [0; 2]].concat();
     datagram.extend(id.to_be_bytes());
     datagram.resize(LENGTH + 8, 7);
     let pieces: Vec<&[u8]> = datagram.chunks(PIECE).collect();
-    let last = pieces.len() - 1;
-    let macs = if direction == Direction::Ingress {
-        [place.pod_mac, place.other_mac]
-    } else {
-        [place.other_mac, place.pod_mac]
+    let piece = |(number, bytes): (usize, &&[u8])| {
+        let offset = u16::try_from(number * PIECE / 8).expect("small");
+        let piece = Piece { offset, more: number + 1 != pieces.len(), protocol: 17, bytes };
+        frame(place, (family, direction), id, &piece)
     };
-    pieces
-        .iter()
-        .enumerate()
-        .map(|(number, piece)| {
-            let offset = u16::try_from(number * PIECE / 8).expect("small");
-            let network = network((from, to), id, (offset, number != last), piece);
-            let ether_type = if family == 0 { 0x0800 } else { 0x86dd };
-            let mut frame = ethernet(direction, ether_type, &network);
-            frame[..12].copy_from_slice(&macs.concat());
-            frame
-        })
-        .collect()
+    pieces.iter().enumerate().map(piece).collect()
 }
 
-fn network(
-    ends: (std::net::IpAddr, std::net::IpAddr),
-    id: u32,
-    (offset, more): (u16, bool),
-    piece: &[u8],
-) -> Vec<u8> {
+fn network(ends: (std::net::IpAddr, std::net::IpAddr), id: u32, piece: &Piece<'_>) -> Vec<u8> {
     use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header};
-    let offset = IpFragOffset::try_new(offset).expect("thirteen bits");
-    let length = u16::try_from(piece.len()).expect("small");
+    let Piece { more, bytes, .. } = *piece;
+    let offset = IpFragOffset::try_new(piece.offset).expect("thirteen bits");
+    let length = u16::try_from(bytes.len()).expect("small");
+    let protocol = IpNumber(piece.protocol);
     match ends {
         (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => {
             let mut header =
-                Ipv4Header::new(length, 64, IpNumber::UDP, from.octets(), to.octets()).expect("small");
+                Ipv4Header::new(length, 64, protocol, from.octets(), to.octets()).expect("small");
             header.identification = u16::try_from(id & 0xffff).expect("sixteen bits");
             header.dont_fragment = false;
             header.more_fragments = more;
             header.fragment_offset = offset;
             header.header_checksum = header.calc_header_checksum();
-            [header.to_bytes().as_slice(), piece].concat()
+            [header.to_bytes().as_slice(), bytes].concat()
         }
         (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) => {
             let header = Ipv6Header {
@@ -72,8 +84,8 @@ fn network(
                 destination: to.octets(),
                 ..Ipv6Header::default()
             };
-            let fragment = Ipv6FragmentHeader::new(IpNumber::UDP, offset, more, id);
-            [&header.to_bytes()[..], &fragment.to_bytes()[..], piece].concat()
+            let fragment = Ipv6FragmentHeader::new(protocol, offset, more, id);
+            [&header.to_bytes()[..], &fragment.to_bytes()[..], bytes].concat()
         }
         _ => unreachable!("one family"),
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
@@ -43,12 +44,11 @@ pub struct Attempt {
 
 /// Tries `count` connections at once from this address to that one, on the network of this thread.
 pub fn ask(from: IpAddr, to: SocketAddr, transport: Transport, count: usize) -> io::Result<Vec<Attempt>> {
+    // All ports are taken before the first is used: one that is free again may be led elsewhere the second time, and what
+    // nf_conntrack has then is about the last attempt alone.
+    let bound: Vec<_> = (0..count).map(|_| Bound::new(from, transport)).collect::<io::Result<_>>()?;
     thread::scope(|scope| {
-        let one = || match transport {
-            Transport::Tcp => try_tcp(from, to),
-            Transport::Udp => try_udp(from, to),
-        };
-        let all: Vec<_> = (0..count).map(|_| scope.spawn(one)).collect();
+        let all: Vec<_> = bound.into_iter().map(|bound| scope.spawn(move || bound.attempt(to))).collect();
         let results =
             all.into_iter().map(|attempt| attempt.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
         results.collect()
@@ -57,51 +57,71 @@ pub fn ask(from: IpAddr, to: SocketAddr, transport: Transport, count: usize) -> 
 
 /// Connects from this address; an error when nobody answers.
 pub fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let (stream, _, connected) = begin(from, to)?;
-    connected?;
-    Ok(stream)
+    let bound = Bound::new(from, Transport::Tcp)?;
+    bound.connect(to)??;
+    Ok(bound.socket.into())
 }
 
-fn try_tcp(from: IpAddr, to: SocketAddr) -> io::Result<Attempt> {
-    let (mut stream, port, connected) = begin(from, to)?;
-    let outcome = match connected {
-        Ok(()) => Outcome::Answered,
-        Err(Errno::CONNREFUSED) => Outcome::Refused,
-        Err(Errno::INPROGRESS | Errno::TIMEDOUT) => Outcome::Silent,
-        Err(other) => return Err(other.into()),
-    };
-    if outcome == Outcome::Answered {
+/// A socket with a port of its own.
+struct Bound {
+    socket: OwnedFd,
+    port: u16,
+    transport: Transport,
+}
+
+impl Bound {
+    fn new(from: IpAddr, transport: Transport) -> io::Result<Self> {
+        let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let kind = match transport {
+            Transport::Tcp => SocketType::STREAM,
+            Transport::Udp => SocketType::DGRAM,
+        };
+        let socket = socket(family, kind, None)?;
+        bind(&socket, &SocketAddr::new(from, 0))?;
+        let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
+        Ok(Self { socket, port, transport })
+    }
+
+    fn connect(&self, to: SocketAddr) -> io::Result<Result<(), Errno>> {
+        set_socket_timeout(&self.socket, Timeout::Send, Some(PATIENCE))?;
+        Ok(connect_to(&self.socket, &to))
+    }
+
+    fn attempt(self, to: SocketAddr) -> io::Result<Attempt> {
+        let port = self.port;
+        let outcome = match self.transport {
+            Transport::Tcp => self.try_tcp(to)?,
+            Transport::Udp => self.try_udp(to)?,
+        };
+        Ok(Attempt { port, outcome })
+    }
+
+    fn try_tcp(self, to: SocketAddr) -> io::Result<Outcome> {
+        match self.connect(to)? {
+            Ok(()) => {}
+            Err(Errno::CONNREFUSED) => return Ok(Outcome::Refused),
+            Err(Errno::INPROGRESS | Errno::TIMEDOUT) => return Ok(Outcome::Silent),
+            Err(other) => return Err(other.into()),
+        }
         // The other side is a program that ends connections in order.
+        let mut stream = TcpStream::from(self.socket);
         stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let _ = stream.read(&mut [0; 512]);
+        Ok(Outcome::Answered)
     }
-    Ok(Attempt { port, outcome })
-}
 
-/// A socket, its port, and how its connection went.
-fn begin(from: IpAddr, to: SocketAddr) -> io::Result<(TcpStream, u16, Result<(), Errno>)> {
-    let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket(family, SocketType::STREAM, None)?;
-    bind(&socket, &SocketAddr::new(from, 0))?;
-    let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
-    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-    let connected = connect_to(&socket, &to);
-    Ok((socket.into(), port, connected))
-}
-
-fn try_udp(from: IpAddr, to: SocketAddr) -> io::Result<Attempt> {
-    let socket = UdpSocket::bind((from, 0))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect(to)?;
-    let port = socket.local_addr()?.port();
-    let outcome = match socket.send(b"hostname").and_then(|_| socket.recv(&mut [0; 512])) {
-        Ok(_) => Outcome::Answered,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Outcome::Refused,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Outcome::Silent,
-        Err(other) => return Err(other),
-    };
-    Ok(Attempt { port, outcome })
+    fn try_udp(self, to: SocketAddr) -> io::Result<Outcome> {
+        let socket = UdpSocket::from(self.socket);
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(to)?;
+        match socket.send(b"hostname").and_then(|_| socket.recv(&mut [0; 512])) {
+            Ok(_) => Ok(Outcome::Answered),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Outcome::Refused),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Outcome::Silent),
+            Err(other) => Err(other),
+        }
+    }
 }
 
 /// Where nf_conntrack says that an attempt was led.
@@ -145,6 +165,9 @@ impl Attempt {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -158,5 +181,21 @@ mod tests {
         assert_eq!(Attempt { port: 4712, ..attempt }.chosen(table, to, Transport::Tcp), None);
         let table = table.replace("dport=4711 mark", "dport=8472 mark");
         assert_eq!(attempt.led(&table, to, Transport::Tcp).map(|led| led.answers_to), Some(8472));
+    }
+
+    #[test]
+    fn attempts_at_once_have_ports_of_their_own() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let to = listener.local_addr().expect("it has one");
+        // Whoever closes second has its port back at once.
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 64]);
+            }
+        });
+        let attempts = ask(to.ip(), to, Transport::Tcp, 500).expect("sockets");
+        assert!(attempts.iter().all(|attempt| attempt.outcome == Outcome::Answered));
+        let ports: BTreeSet<u16> = attempts.iter().map(|attempt| attempt.port).collect();
+        assert_eq!(ports.len(), attempts.len());
     }
 }

@@ -1,9 +1,10 @@
-//! Ctrl-C, or SIGTERM, in the demo: whatever it has made by then is gone when it is.
+//! The demo comes to its end, or Ctrl-C or SIGTERM do it: whatever it has made by then is gone when it is.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -50,6 +51,15 @@ fn links() -> BTreeSet<String> {
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
+/// What has the demo's name where its namespaces, pins and files would be, were they not its own.
+fn names() -> BTreeSet<PathBuf> {
+    let folders = ["/run", "/run/netns", "/sys/fs/bpf", "/dev/shm"].map(PathBuf::from);
+    let entries =
+        folders.into_iter().chain([std::env::temp_dir()]).filter_map(|folder| fs::read_dir(folder).ok());
+    let paths = entries.flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.to_string_lossy().contains("cellwall-demo")).collect()
+}
+
 /// What is mounted where, as a process sees it; nothing for one that is gone.
 fn mounts(pid: u32) -> BTreeSet<String> {
     let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
@@ -65,15 +75,25 @@ fn an_interrupted_demo_leaves_nothing() {
         return;
     }
     for moment in MOMENTS {
-        leaves_nothing(moment, Signal::INT, 130);
+        leaves_nothing(moment, Some((Signal::INT, 130)));
     }
-    leaves_nothing(MOMENTS[1], Signal::TERM, 143);
+    leaves_nothing(MOMENTS[1], Some((Signal::TERM, 143)));
 }
 
-/// Runs the demo until it says so much, and ends it.
-fn leaves_nothing(moment: &str, signal: Signal, code: i32) {
+#[test]
+fn a_demo_that_comes_to_its_end_leaves_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: the demo needs root");
+        return;
+    }
+    // All that it makes is there, and it goes on for a while.
+    leaves_nothing(MOMENTS[2], None);
+}
+
+/// Runs the demo until it says so much, and ends it by a signal, which gives a code, or lets it come to its end.
+fn leaves_nothing(moment: &str, end: Option<(Signal, i32)>) {
     let own = std::process::id();
-    let (links_before, mounts_before) = (links(), mounts(own));
+    let (links_before, mounts_before, names_before) = (links(), mounts(own), names());
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
         .process_group(0)
         .stdout(Stdio::piped())
@@ -89,19 +109,28 @@ fn leaves_nothing(moment: &str, signal: Signal, code: i32) {
     let mut mounted: BTreeSet<_> = processes.iter().flat_map(|pid| mounts(*pid)).collect();
     mounted.retain(|mount| !mounts_before.contains(mount));
     assert!(!mounted.is_empty(), "a /proc of its own, at the least");
+    // Pins last as long as the file system that they are in.
+    assert!(end.is_some() || mounted.iter().any(|mount| mount.ends_with(" /run/bpf")), "{mounted:?}");
 
-    let group = Pid::from_raw(demo.id().cast_signed()).expect("a process");
-    kill_process_group(group, signal).expect("it runs");
+    let (code, last) = match end {
+        Some((signal, code)) => {
+            let group = Pid::from_raw(demo.id().cast_signed()).expect("a process");
+            kill_process_group(group, signal).expect("it runs");
+            (code, "interrupted; nothing is left behind")
+        }
+        None => (0, "Done. Everything it made is gone."),
+    };
     let rest: String = lines.map_while(Result::ok).collect();
     let status = demo.wait().expect("it is ours");
-    assert_eq!(status.code(), Some(code), "{signal:?} at `{moment}`: {rest}");
-    assert!(rest.contains("interrupted; nothing is left behind"), "at `{moment}`: {rest}");
+    assert_eq!(status.code(), Some(code), "{end:?} at `{moment}`: {rest}");
+    assert!(rest.contains(last), "{end:?} at `{moment}`: {rest}");
 
     let alive: Vec<_> = processes.iter().filter(|pid| parent(**pid) != 0).collect();
-    assert!(alive.is_empty(), "at `{moment}`: {alive:?}");
+    assert!(alive.is_empty(), "{end:?} at `{moment}`: {alive:?}");
     let inhabited = self::processes().into_iter().map(network).filter(|network| networks.contains(network));
-    assert_eq!(inhabited.count(), 0, "at `{moment}`");
-    assert_eq!(links(), links_before, "at `{moment}`");
+    assert_eq!(inhabited.count(), 0, "{end:?} at `{moment}`");
+    assert_eq!(links(), links_before, "{end:?} at `{moment}`");
     let left: Vec<_> = mounts(own).into_iter().filter(|mount| mounted.contains(mount)).collect();
-    assert!(left.is_empty(), "at `{moment}`: {left:?}");
+    assert!(left.is_empty(), "{end:?} at `{moment}`: {left:?}");
+    assert_eq!(names(), names_before, "{end:?} at `{moment}`");
 }

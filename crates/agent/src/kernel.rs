@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cellwall_abi::{Counter, Direction, Event, Reason};
-use cellwall_datapath::{AttachError, Features, ImportError, RunError, TableError};
+use cellwall_datapath::{AttachError, Features, ImportError, OpenError, RunError, TableError};
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 
@@ -61,6 +61,10 @@ pub trait Kernel {
     fn attach_node(&mut self, ifindex: u32) -> Result<(), AttachError>;
     /// Takes it off; fine when the interface is gone.
     fn detach_node(&mut self, ifindex: u32) -> Result<(), AttachError>;
+    /// True as long as programs of another ABI version may enforce what an earlier agent wrote.
+    fn has_others(&self) -> bool;
+    /// Takes them away, with their tables.
+    fn remove_others(&mut self) -> Result<(), OpenError>;
     /// What became of packets since the tables were made.
     fn counters(&mut self) -> Result<Vec<Count>, TableError>;
     /// How full the tables are.

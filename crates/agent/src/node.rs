@@ -260,7 +260,8 @@ impl<K: Kernel> Node<K> {
     /// enforces. Once this agent has applied something it knows the last version of all, and where nothing is in force
     /// the rest is better than nothing.
     pub(crate) fn holds(&self) -> Option<&str> {
-        let has_started = self.enforcing != Enforcing::Waiting || self.live.0 == 0;
+        let nothing_is_in_force = self.live.0 == 0 && !self.kernel.has_others();
+        let has_started = self.enforcing != Enforcing::Waiting || nothing_is_in_force;
         let why = || self.sources.iter().find_map(|source| source.partial.as_deref());
         if has_started || planted("partial-lists-are-believed") { None } else { why() }
     }

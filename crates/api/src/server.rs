@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use cellwall_abi::planted;
 use cellwall_policy::model::Announced;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
@@ -62,7 +63,10 @@ pub async fn serve(
         .add_service(health.max_decoding_message_size(limits.request_bytes))
         .add_service(reflection().build_v1().expect("the descriptors are generated"))
         // grpcurl before 1.8.9 asks for the older name.
-        .add_service(reflection().build_v1alpha().expect("the descriptors are generated"))
+        .add_optional_service(
+            (!planted("reflection-in-one-version"))
+                .then(|| reflection().build_v1alpha().expect("the descriptors are generated")),
+        )
         .serve_with_incoming_shutdown(accept(socket, limits), stop);
     tokio::select! {
         ended = server => Ok(ended?),

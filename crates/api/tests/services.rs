@@ -19,10 +19,6 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 const SOON: Duration = Duration::from_secs(5);
 /// Long enough for a message that should not come.
@@ -214,41 +210,64 @@ async fn health_follows_ready() {
     timeout(SOON, serving).await.expect("serving once ready");
 }
 
+/// What reflection answers, in one version of its protocol: the messages of both are alike, and of different types.
+macro_rules! reflection {
+    ($version:ident, $channel:expr) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+        let mut client = ServerReflectionClient::new($channel);
+        let mut ask = async |what: MessageRequest| {
+            let request = ServerReflectionRequest { message_request: Some(what), ..Default::default() };
+            let mut answers = client
+                .server_reflection_info(tokio_stream::once(request))
+                .await
+                .expect("answers")
+                .into_inner();
+            answers.next().await.expect("one answer").expect("no error").message_response
+        };
+        let Some(MessageResponse::ListServicesResponse(list)) =
+            ask(MessageRequest::ListServices(String::new())).await
+        else {
+            panic!("a list of services was asked for");
+        };
+        let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+        // What the contract imports can be had, too, or a client that has no files cannot read it.
+        let mut files = Vec::new();
+        for what in [
+            MessageRequest::FileContainingSymbol("cellwall.v1alpha1.AgentService".to_owned()),
+            MessageRequest::FileByFilename("google/protobuf/timestamp.proto".to_owned()),
+        ] {
+            let Some(MessageResponse::FileDescriptorResponse(found)) = ask(what.clone()).await else {
+                panic!("there is no {what:?}");
+            };
+            files.push(found.file_descriptor_proto);
+        }
+        (names, files)
+    }};
+}
+
 #[tokio::test]
-async fn reflection_names_the_services_and_shows_the_contract() {
+async fn reflection_of_both_versions_names_the_services_and_shows_the_contract() {
     let agent = Agent::start(Limits::default(), snapshot(1));
-    let mut client = ServerReflectionClient::new(agent.channel().await);
-    let mut ask = async |what: MessageRequest| -> ServerReflectionResponse {
-        let request = ServerReflectionRequest { message_request: Some(what), ..Default::default() };
-        let mut answers =
-            client.server_reflection_info(tokio_stream::once(request)).await.expect("answers").into_inner();
-        answers.next().await.expect("one answer").expect("no error")
-    };
-    let Some(MessageResponse::ListServicesResponse(list)) =
-        ask(MessageRequest::ListServices(String::new())).await.message_response
-    else {
-        panic!("a list of services was asked for");
-    };
-    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["cellwall.v1alpha1.AgentService", "grpc.health.v1.Health"] {
-        assert!(names.contains(&name), "{name} is not in {names:?}");
+    // grpcurl before 1.8.9 asks in the older one.
+    for (names, files) in
+        [reflection!(v1, agent.channel().await), reflection!(v1alpha, agent.channel().await)]
+    {
+        for name in
+            ["cellwall.v1alpha1.AgentService", "cellwall.v1alpha1.PluginService", "grpc.health.v1.Health"]
+        {
+            assert!(names.iter().any(|named| named == name), "{name} is not in {names:?}");
+        }
+        let says = |file: &Vec<u8>, text: &str| file.windows(text.len()).any(|part| part == text.as_bytes());
+        let contract = files[0].iter().find(|file| says(file, "cellwall/v1alpha1/agent.proto"));
+        let contract = contract.expect("a file of this name");
+        for method in ["GetStatus", "WatchStatus", "ListEndpoints", "ListPolicies", "WaitEnforced"] {
+            assert!(says(contract, method), "{method}");
+        }
+        assert!(files[1].iter().any(|file| says(file, "google/protobuf/timestamp.proto")));
     }
-    let symbol = "cellwall.v1alpha1.AgentService".to_owned();
-    let Some(MessageResponse::FileDescriptorResponse(files)) =
-        ask(MessageRequest::FileContainingSymbol(symbol)).await.message_response
-    else {
-        panic!("a file was asked for");
-    };
-    assert!(!files.file_descriptor_proto.is_empty());
-    // What the contract imports can be had, too, or a client that has no files cannot read it.
-    let imported = "google/protobuf/timestamp.proto";
-    let Some(MessageResponse::FileDescriptorResponse(files)) =
-        ask(MessageRequest::FileByFilename(imported.to_owned())).await.message_response
-    else {
-        panic!("{imported} is not there");
-    };
-    let is_it = |file: &Vec<u8>| file.windows(imported.len()).any(|part| part == imported.as_bytes());
-    assert!(files.file_descriptor_proto.iter().any(is_it), "a file of this name");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use cellwall_abi::{ABI_VERSION, CONFIG_STRICT, Config, Counter, Direction, Event
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::info;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::count::{self, Usage};
@@ -23,8 +24,8 @@ use crate::programs::{self, Hook, Programs};
 use crate::settings::{Attach, Settings};
 use crate::tables::{Tables, failed};
 use crate::tcx::Links;
-use crate::test_run::{self, At};
-use crate::{capabilities, clock, clsact, conntrack, observe, run, sweep};
+use crate::test_run::{self, At, Runner};
+use crate::{capabilities, clock, clsact, conntrack, observe, remove, run, sweep};
 
 /// Events that one call hands over: a flood of drops must not hold up the loop.
 const EVENTS_AT_ONCE: usize = 1 << 14;
@@ -52,7 +53,7 @@ pub struct Datapath {
     pins: Pins,
     programs: Programs,
     links: RefCell<Links>,
-    /// Ids of all programs that are or were pinned, older ones included.
+    /// Ids of all programs that are or were pinned, older ones and those of other ABI versions included.
     own: BTreeSet<u32>,
     tables: Tables,
     grace: Grace,
@@ -75,6 +76,9 @@ impl Datapath {
     /// Takes over what is pinned, and makes what is not. Programs of another version are replaced in their links,
     /// in place, where they use the same tables; where everything is as it should be, nothing is written. At no time
     /// is anything detached from an interface that is there.
+    ///
+    /// What another ABI version has pinned is left as it is: its tables are never read, and its programs enforce what they
+    /// say until [`Datapath::attach`] puts ours in their place and [`Datapath::remove_others`] takes away the rest.
     pub fn open(settings: &Settings) -> Result<Self, OpenError> {
         capabilities::check()?;
         raise_file_limit();
@@ -87,12 +91,14 @@ impl Datapath {
         let shared = programs::tables_of(&programs)?;
         let heirs =
             before.iter().filter(|p| p.tables.iter().all(|id| shared.contains(id))).map(|p| p.id).collect();
-        let own = before.iter().map(|p| p.id).chain(programs.iter().map(|p| p.id)).collect();
+        let ids = before.iter().map(|p| p.id).chain(programs.iter().map(|p| p.id));
+        let own = ids.chain(remove::program_ids(&pins.others)?).collect();
         let tables = Tables::open(&pins.maps)?;
         let secret = settle(&tables, settings)?;
         let features = features::probe(&tables.endpoints.try_batch(), programs[0].fd().as_fd());
         let cpus = count::possible_cpus().map_err(failed("count the CPUs of", "COUNTERS"))?;
-        let links = RefCell::new(Links::new(pins.links.clone()));
+        let of_others = pins.others.iter().map(|other| other.join("links")).collect();
+        let links = RefCell::new(Links::new(pins.links.clone(), of_others));
         let settings = settings.clone();
         let (plan_usage, flow_usage) = (None, None);
         let datapath = Self {
@@ -110,8 +116,28 @@ impl Datapath {
             flow_usage,
         };
         datapath.adopt(&heirs)?;
+        if planted("another-version-goes-first") {
+            remove::versions(&datapath.pins.others)?;
+        }
         programs::remove_others(&datapath.pins)?;
         Ok(datapath)
+    }
+
+    /// True as long as there may be programs of another ABI version that enforce what its tables say.
+    pub fn has_others(&self) -> bool {
+        !self.pins.others.is_empty()
+    }
+
+    /// Takes away what other ABI versions have pinned, and their programs from the interfaces where ours are not in their
+    /// place. To be called when all is attached that shall be; nothing there is fine.
+    pub fn remove_others(&mut self) -> Result<(), OpenError> {
+        if self.pins.others.is_empty() {
+            return Ok(());
+        }
+        let removed = remove::versions(&self.pins.others)?;
+        info!(pins = removed.pins, interfaces = removed.interfaces, "what another version had is gone");
+        self.pins.others.clear();
+        Ok(())
     }
 
     fn is_tcx(&self) -> bool {
@@ -283,6 +309,11 @@ impl Datapath {
     /// tests: it counts, and makes connections, as a packet does.
     pub fn test_run(&self, direction: Direction, frame: &[u8], at: At) -> Result<bool, TestRunError> {
         test_run::test_run(&self.programs, Hook::of_pod(direction), frame, at).map(|ran| ran.passes)
+    }
+
+    /// The programs for another thread, which must be in the same network namespace. For tests.
+    pub fn runner(&self) -> Result<Runner, OpenError> {
+        programs::again(&self.pins).map(Runner)
     }
 
     /// As [`Datapath::test_run`], through the program of the node's other interfaces.

@@ -43,4 +43,4 @@ pub use memory::memory;
 pub use remove::{Removed, remove};
 pub use settings::{Attach, Settings};
 pub use sweep::{TCP_HALF_CLOSED_TICKS, TCP_IDLE_TICKS};
-pub use test_run::At;
+pub use test_run::{At, Runner};

@@ -7,6 +7,7 @@
 //!     abi<version>/progs/<digest of the object>/{to_pod,from_pod}
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -26,6 +27,8 @@ pub(crate) struct Pins {
     pub(crate) maps: PathBuf,
     pub(crate) links: PathBuf,
     pub(crate) programs: PathBuf,
+    /// Folders of other ABI versions, until nothing in them is needed any more.
+    pub(crate) others: Vec<PathBuf>,
     _lock: File,
 }
 
@@ -36,10 +39,14 @@ impl Pins {
         make(&root)?;
         let lock = lock(&root, settings.wait)?;
         let folder = settings.folder();
+        let mut others = folders(&root)?;
+        let is_one = |name: &OsStr| name.as_encoded_bytes().starts_with(b"abi");
+        others.retain(|other| *other != folder && other.file_name().is_some_and(is_one));
         let pins = Self {
             maps: folder.join("maps"),
             links: folder.join("links"),
             programs: folder.join("progs"),
+            others,
             _lock: lock,
         };
         for path in [&folder, &pins.maps, &pins.links, &pins.programs] {
@@ -112,6 +119,15 @@ pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
         names.extend(entry?.file_name().into_string());
     }
     Ok(names)
+}
+
+/// The folders in a folder; none where it is gone.
+pub(crate) fn folders(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let names = match names(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(file("list", folder))?,
+    };
+    Ok(names.into_iter().map(|name| folder.join(name)).filter(|path| path.is_dir()).collect())
 }
 
 /// Removes a pin or an empty folder; one that is gone already is fine.

@@ -98,6 +98,12 @@ pub(crate) fn open(settings: &Settings, pins: &Pins) -> Result<Programs, OpenErr
     }
     let names: Vec<String> = object.maps.keys().cloned().collect();
     load(settings, pins, &names, &folder)?;
+    again(pins)
+}
+
+/// The programs of this object, from their pins.
+pub(crate) fn again(pins: &Pins) -> Result<Programs, OpenError> {
+    let folder = pins.programs.join(digest(OBJECT));
     Ok([take(&folder, 0)?, take(&folder, 1)?, take(&folder, 2)?])
 }
 

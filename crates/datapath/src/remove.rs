@@ -35,36 +35,34 @@ pub fn remove(settings: &Settings) -> Result<Removed, OpenError> {
         return Ok(Removed::default());
     }
     let lock = pins::lock(&root, settings.wait)?;
-    let versions: Vec<PathBuf> = folders(&root)?;
+    let mut removed = versions(&pins::folders(&root)?)?;
+    // With whatever else there is.
+    remove_tree(&root, &mut removed.pins)?;
+    drop(lock);
+    Ok(removed)
+}
+
+/// Takes off what the programs in these folders of versions are on, and removes all that is pinned there.
+pub(crate) fn versions(versions: &[PathBuf]) -> Result<Removed, OpenError> {
     let mut interfaces = BTreeSet::new();
-    for version in &versions {
+    for version in versions {
         detach_links(&version.join("links"), &mut interfaces)?;
     }
-    detach_filters(&program_ids(&versions)?, &mut interfaces)?;
+    detach_filters(&program_ids(versions)?, &mut interfaces)?;
     let mut pins = 0;
-    for version in &versions {
+    for version in versions {
         // Tables after the programs that use them.
         for part in ["links", "progs", "maps"] {
             remove_tree(&version.join(part), &mut pins)?;
         }
+        remove_tree(version, &mut pins)?;
     }
-    // With whatever else there is.
-    remove_tree(&root, &mut pins)?;
-    drop(lock);
     Ok(Removed { interfaces: interfaces.len(), pins })
-}
-
-fn folders(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let names = match pins::names(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        names => names.map_err(file("list", folder))?,
-    };
-    Ok(names.into_iter().map(|name| folder.join(name)).filter(|path| path.is_dir()).collect())
 }
 
 /// Those of the node's other interfaces last: they judge what those of pods have stamped.
 fn detach_links(folder: &Path, interfaces: &mut BTreeSet<u32>) -> Result<(), AttachError> {
-    let mut links = Links::new(folder.to_owned());
+    let mut links = Links::new(folder.to_owned(), Vec::new());
     let all = links.all()?;
     for hook in Hook::ALL {
         for (ifindex, _) in all.iter().filter(|(_, at)| *at == hook) {
@@ -89,10 +87,11 @@ fn detach_filters(own: &BTreeSet<u32>, interfaces: &mut BTreeSet<u32>) -> Result
     Ok(())
 }
 
-fn program_ids(versions: &[PathBuf]) -> Result<BTreeSet<u32>, OpenError> {
+/// Ids of all programs that are pinned in these folders of versions.
+pub(crate) fn program_ids(versions: &[PathBuf]) -> Result<BTreeSet<u32>, OpenError> {
     let mut ids = BTreeSet::new();
     for version in versions {
-        for folder in folders(&version.join("progs"))? {
+        for folder in pins::folders(&version.join("progs"))? {
             for name in pins::names(&folder).map_err(file("list", &folder))? {
                 let path = folder.join(name);
                 let program = sys::open_pinned(&path).map_err(file("open", &path))?;

@@ -1,12 +1,13 @@
 //! Programs at tcx: pinned links, replaced in place, first in the chain.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
+use std::{fs, io};
 
+use cellwall_abi::planted;
 use tracing::warn;
 
 use crate::error::AttachError;
@@ -40,12 +41,25 @@ fn failed(step: &'static str, ifindex: u32) -> impl FnOnce(io::Error) -> AttachE
 #[derive(Debug)]
 pub(crate) struct Links {
     folder: PathBuf,
+    /// Where other ABI versions have theirs.
+    others: Vec<PathBuf>,
     held: BTreeMap<(u32, Hook), OwnedFd>,
 }
 
 impl Links {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, held: BTreeMap::new() }
+    pub(crate) fn new(folder: PathBuf, others: Vec<PathBuf>) -> Self {
+        Self { folder, others, held: BTreeMap::new() }
+    }
+
+    /// Gives the link that another version has at an interface to this one, with the program that it runs.
+    fn inherit(&self, ifindex: u32, hook: Hook) -> io::Result<()> {
+        let ours = path(&self.folder, ifindex, hook);
+        for theirs in self.others.iter().map(|folder| path(folder, ifindex, hook)) {
+            if !planted("another-version-runs-behind") && theirs.exists() && !ours.exists() {
+                fs::rename(&theirs, &ours)?;
+            }
+        }
+        Ok(())
     }
 
     /// Goes through the links that are pinned: one that runs one of `heirs` gets our program, in place; one whose
@@ -108,6 +122,7 @@ impl Links {
         programs: &Programs,
     ) -> Result<(), AttachError> {
         for &hook in hooks {
+            self.inherit(ifindex, hook).map_err(failed("take over the link of", ifindex))?;
             if let Some((link, running)) = self.take(ifindex, hook)? {
                 replace(link, running, ifindex, hook, programs)?;
                 continue;

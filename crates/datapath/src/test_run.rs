@@ -1,6 +1,7 @@
 //! A frame through a program without an interface: `BPF_PROG_TEST_RUN`.
 
 use aya::programs::{TestRun, TestRunOptions};
+use cellwall_abi::Direction;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::error::TestRunError;
@@ -54,4 +55,15 @@ pub(crate) fn test_run(programs: &Programs, hook: Hook, frame: &[u8], at: At) ->
     let refused = |source| TestRunError { program: NAMES[hook as usize], source: Box::new(source) };
     let result = programs::of(programs, hook).program.test_run(options).map_err(refused)?;
     Ok(Ran { passes: result.return_value.cast_signed() == -1, mark: after.mark })
+}
+
+/// The programs without their tables, for another thread: frames go through them while a plan is written.
+#[derive(Debug)]
+pub struct Runner(pub(crate) Programs);
+
+impl Runner {
+    /// As [`crate::Datapath::test_run`].
+    pub fn test_run(&self, direction: Direction, frame: &[u8], at: At) -> Result<bool, TestRunError> {
+        test_run(&self.0, Hook::of_pod(direction), frame, at).map(|ran| ran.passes)
+    }
 }

@@ -69,6 +69,7 @@ impl<'a> Case<'a> {
     fn rule(&self) -> Ruling<'a> {
         let mut allowed_by = Vec::new();
         let mut isolated_by = Vec::new();
+        let mut has_rules = false;
         for policy in &self.objects.policies {
             let missing = NetworkPolicySpec::default();
             let spec = policy.spec.as_ref().unwrap_or(&missing);
@@ -77,6 +78,7 @@ impl<'a> Case<'a> {
             isolated_by.push((namespace, name));
             let rules = self.rules(spec);
             self.notes.note_if(30, rules.is_empty());
+            has_rules |= !rules.is_empty();
             for (index, rule) in rules.iter().enumerate() {
                 // Every rule is evaluated, also of a policy that allows nothing, so that the notes are complete.
                 if self.allows(rule) && understood {
@@ -85,6 +87,10 @@ impl<'a> Case<'a> {
             }
         }
         let decision = self.outcome(&allowed_by, &isolated_by);
+        let is_denied = decision == Decision::Deny;
+        self.notes.note_if(74, is_denied && !has_rules && self.flow.protocol.has_ports());
+        // "Not specifying a port here DOES NOT prevent that port from being exposed", nor does it open one.
+        self.notes.note_if(49, !isolated_by.is_empty() && self.declares_port() == Some(is_denied));
         let decided_by = allowed_by.iter().min().copied().filter(|_| !self.is_exempt());
         Ruling { decision, allowed_by, decided_by, isolated_by, statements: self.notes.noted() }
     }

@@ -97,6 +97,22 @@ impl Case<'_> {
         found.map(|port| port.container_port)
     }
 
+    /// Whether the destination declares the flow's port; `None` where it is no pod, or the protocol has no ports.
+    pub(crate) fn declares_port(&self) -> Option<bool> {
+        let destination = match (self.flow.direction, self.remote) {
+            (Direction::Ingress, _) => self.subject,
+            (Direction::Egress, Party::Pod(pod)) => pod,
+            (Direction::Egress, _) => return None,
+        };
+        let declared = destination.spec.iter().flat_map(|spec| &spec.containers);
+        let is_it = |port: &ContainerPort| {
+            port.container_port == i32::from(self.flow.port)
+                && known_protocol(port.protocol.as_deref()) == Some(self.flow.protocol)
+        };
+        let is_declared = declared.flat_map(|container| container.ports.iter().flatten()).any(is_it);
+        self.flow.protocol.has_ports().then_some(is_declared)
+    }
+
     /// Whether the entry is a name that the flow's destination has, for that port.
     pub(crate) fn is_resolved_name(&self, entry: &NetworkPolicyPort) -> bool {
         matches!(entry.port, Some(IntOrString::String(_))) && self.port_matches(entry)

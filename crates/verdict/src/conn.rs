@@ -371,14 +371,9 @@ pub(crate) fn open<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>) 
 /// FLOWS is not asked, which would be the dearest part of a first packet: an older connection of its tuple goes on until
 /// this one is answered ([`succeeds`]).
 #[inline(never)]
-fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, mut verdict: Verdict) -> Verdict {
+fn begin<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>, verdict: Verdict) -> Verdict {
     let Case { tables, hook, headers, record, .. } = *case;
     let now = tables.now();
-    if planted("own-node-by-address")
-        && find(case, &key(hook, headers), now).is_some_and(|(conn, _)| conn.flags & CONN_OWN_NODE != 0)
-    {
-        verdict = Verdict::new(Reason::OwnNode);
-    }
     if verdict.reason.is_drop()
         && !is_audited(record, verdict.reason)
         && !planted("what-is-denied-leaves-an-entry")

@@ -103,6 +103,10 @@ impl<F: Family, P: Packet, T: Tables<F>> Case<'_, F, P, T> {
     /// decided by address, which masquerading forges: what nothing received, this node made.
     #[inline(always)]
     pub(crate) fn exempt(&self) -> Option<Reason> {
+        if planted("own-node-by-address") && matches!(self.hook.direction(), Direction::Ingress) {
+            let class = self.tables.class(&self.headers.source, self.hook.live.bank());
+            return (class & CLASS_NODE != 0).then_some(Reason::OwnNode);
+        }
         match (self.hook.direction(), self.packet.ingress_ifindex()) {
             // Its source is the pod's own: that has been checked.
             (Direction::Egress, _) => {

@@ -2,6 +2,7 @@
 //! the other; it ends with this process.
 
 mod claims;
+mod restarted;
 mod source;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use cellwall_abi::Event;
 use cellwall_datapath::{
-    AttachError, Attached, Datapath, Features, ImportError, RunError, TableError, now_tick,
+    AttachError, Attached, Datapath, Features, ImportError, OpenError, RunError, TableError, now_tick,
 };
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
@@ -64,6 +64,14 @@ impl Kernel for Datapath {
 
     fn detach_node(&mut self, ifindex: u32) -> Result<(), AttachError> {
         Self::detach_node(self, ifindex)
+    }
+
+    fn has_others(&self) -> bool {
+        Self::has_others(self)
+    }
+
+    fn remove_others(&mut self) -> Result<(), OpenError> {
+        Self::remove_others(self)
     }
 
     fn counters(&mut self) -> Result<Vec<Count>, TableError> {

@@ -6,6 +6,7 @@ use cellwall_abi::planted;
 use cellwall_datapath::AttachError;
 use tracing::{debug, warn};
 
+use super::converge::with_causes;
 use super::{Node, Retry};
 use crate::kernel::Kernel;
 
@@ -55,11 +56,27 @@ impl<K: Kernel> Node<K> {
         }
         self.leave_pods();
         self.note_enforced(now);
-        if self.attach_errors.is_empty() {
+        if self.attach_errors.is_empty() && self.remove_others() {
             self.attach_retry = Retry::default();
         } else {
             self.attach_retry.failed(now);
         }
+    }
+
+    /// What programs of another ABI version enforce goes when ours enforce all that shall be, and not before. False when it
+    /// is to be tried again.
+    fn remove_others(&mut self) -> bool {
+        let wanted = self.compiled.iter().flat_map(|compiled| compiled.wanted.endpoints.keys());
+        let is_enforced = wanted.into_iter().all(|at| self.hooks.contains_key(at))
+            && self.others().all(|at| self.other_hooks.contains_key(&at));
+        if !is_enforced && !planted("another-version-goes-early") {
+            return true;
+        }
+        let removed = self.kernel.remove_others();
+        if let Err(error) = &removed {
+            warn!("what another version had stays: {}", with_causes(error));
+        }
+        removed.is_ok()
     }
 
     fn attach_all(&mut self, interfaces: &[u32], attach: fn(&mut K, u32) -> Result<(), AttachError>) {

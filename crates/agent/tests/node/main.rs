@@ -1,6 +1,7 @@
 //! The agent itself on the real kernel: in a network namespace of its own, with pins of its own, over a folder of
 //! manifests. Needs root and a BPF file system.
 
+mod health;
 mod place;
 mod said;
 mod start;

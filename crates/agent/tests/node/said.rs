@@ -23,7 +23,7 @@ const OBJECTS: [(&str, u64); 7] = [
 ];
 
 /// What can be right or wrong with a node.
-const CONDITIONS: [&str; 8] = [
+pub(crate) const CONDITIONS: [&str; 8] = [
     "SourcesListed",
     "SourcesCurrent",
     "LinksListed",

@@ -12,6 +12,7 @@ use cellwall_cni::command::{self, Answer};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
+use crate::health::get;
 use crate::place::{Agent, Place};
 use crate::{POLICY, condition};
 
@@ -152,6 +153,9 @@ async fn a_disabled_node_lets_go_of_everything_until_it_is_enabled() {
     assert!(removed.join().expect("no panic").interfaces >= 1);
     assert!(place.sends(), "{}", place.log());
     assert!(!place.socket().exists(), "it does nothing");
+    assert_eq!(get(&place, "/livez").0, 200, "nobody has to start it again");
+    let (code, why) = get(&place, "/readyz");
+    assert!(code == 503 && why.contains("`cellwall node enable`"), "{code}: {why}");
 
     fs::remove_file(&file).expect("ours");
     place.status("ready again", |s| s.ready && s.endpoint_count == 1).await;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use cellwall_abi::{Counter, Direction, Event, Reason};
 use cellwall_agent::kernel::{Count, Hook, Kernel, Usage};
-use cellwall_datapath::{AttachError, Features, ImportError, RunError, TableError};
+use cellwall_datapath::{AttachError, Features, ImportError, OpenError, RunError, TableError};
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 
@@ -34,6 +34,8 @@ pub(crate) struct FakeKernel {
     pub(crate) imports: Vec<(BTreeMap<IpAddr, u32>, u64)>,
     /// There is no nf_conntrack.
     pub(crate) no_conntrack: bool,
+    /// Programs of another ABI version are there.
+    pub(crate) others: bool,
     /// How many writes there were, shared so that a test can look while the loop owns the kernel.
     pub(crate) writes: Rc<Cell<usize>>,
 }
@@ -133,6 +135,15 @@ impl Kernel for FakeKernel {
 
     fn detach_node(&mut self, ifindex: u32) -> Result<(), AttachError> {
         self.node_hooks.remove(&ifindex);
+        Ok(())
+    }
+
+    fn has_others(&self) -> bool {
+        self.others
+    }
+
+    fn remove_others(&mut self) -> Result<(), OpenError> {
+        self.others = false;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use cellwall_policy::plan::Capacities;
 
 use crate::fake::FakeKernel;
 use crate::objects::{address, ifindex, link, link_gone, listed, node, now, pod, policy};
-use crate::settled;
+use crate::{LATER, settled};
 
 /// A pod that was deleted by force while no agent ran may run on behind its interface (S83).
 #[test]
@@ -86,6 +86,32 @@ fn what_was_audited_is_not_closed() {
     }
     second.converge(now());
     assert!(second.snapshot(now()).endpoints[0].ingress.as_ref().is_some_and(|d| !d.isolated));
+}
+
+/// What another ABI version enforces is as good as what is in our own tables, and stays until ours are everywhere.
+#[test]
+fn what_another_version_enforces_goes_when_all_is_enforced_and_not_before() {
+    let kernel = FakeKernel { others: true, refuse: [ifindex(2)].into(), ..FakeKernel::default() };
+    let mut node = node(kernel);
+    let partial = |why: Option<&str>| Input::Partial(Kind::NetworkPolicy, why.map(str::to_owned));
+    node.take(partial(Some("a.yaml: cannot be parsed")), now());
+    listed(&mut node);
+    for input in [pod(1), pod(2), link(1), link(2), policy("deny", 80, 3)] {
+        node.take(input, now());
+    }
+    node.converge(now());
+    assert_eq!(node.kernel().writes.get(), 0, "what is not known may be what the other version enforces");
+    assert!(node.kernel().others);
+
+    node.take(partial(None), now());
+    node.converge(now());
+    assert_eq!(node.kernel().attached, [ifindex(1)]);
+    assert!(node.kernel().others, "nothing of ours is at the other interface");
+
+    node.kernel().refuse.clear();
+    node.converge(now() + LATER);
+    assert_eq!(node.kernel().attached, [1, 2].map(ifindex));
+    assert!(!node.kernel().others);
 }
 
 /// Every kind is listed; the interfaces are not yet.

@@ -16,7 +16,7 @@ use crate::sockets::until;
 use crate::world::{World, allow, pods};
 
 const SOON: Duration = Duration::from_secs(10);
-const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 /// Makes the node track connections, and translate those to [`SERVICE`] as kube-proxy does: to the pod's port, and as
@@ -49,7 +49,7 @@ pub(crate) fn tracking(net: &Net, service: Option<Ipv4Addr>) -> bool {
 }
 
 /// A conversation between two pods that was answered.
-enum Talk {
+pub(crate) enum Talk {
     Udp(UdpSocket, UdpSocket),
     Tcp(TcpStream, TcpStream),
 }
@@ -68,7 +68,7 @@ impl Talk {
         Self::Udp(from, to).answered()
     }
 
-    fn tcp(from: &Pod, to: &Pod, address: IpAddr, at: SocketAddr) -> Self {
+    pub(crate) fn tcp(from: &Pod, to: &Pod, address: IpAddr, at: SocketAddr) -> Self {
         let listener = to.namespace.run(|| TcpListener::bind((address, PORT)).expect("a port"));
         let client = from.namespace.run(|| TcpStream::connect_timeout(&at, SOON).expect("a route"));
         let (server, _) = listener.accept().expect("a connection");
@@ -84,7 +84,7 @@ impl Talk {
     }
 
     /// From the opener; it arrives.
-    fn ask(&mut self) {
+    pub(crate) fn ask(&mut self) {
         match self {
             Self::Udp(from, to) => {
                 from.send(b"x").expect("a route");
@@ -98,7 +98,7 @@ impl Talk {
     }
 
     /// To the opener; it arrives.
-    fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         match self {
             Self::Udp(from, to) => {
                 to.send(b"y").expect("a route");
@@ -112,7 +112,7 @@ impl Talk {
     }
 
     /// Either side sends, and nothing arrives at the other.
-    fn assert_cut(&mut self, world: &World) {
+    pub(crate) fn assert_cut(&mut self, world: &World) {
         let before = world.drops();
         match self {
             Self::Udp(from, to) => {
@@ -167,14 +167,19 @@ fn enforce(mut world: World, server: &Pod, mut allowed: [Talk; 2], mut denied: [
     world.assert_no_drift();
 }
 
-fn server_world(place: &mut Place, protocol: Protocol) -> (World, [Pod; 3]) {
+pub(crate) fn server_world(place: &mut Place, protocol: Protocol) -> (World, [Pod; 3]) {
     let all = [(); 3].map(|()| place.net.pod().expect("a pod"));
+    (world_of(place, protocol, &all), all)
+}
+
+/// A data path that is told of a server, its friend and a stranger.
+pub(crate) fn world_of(place: &Place, protocol: Protocol, all: &[Pod; 3]) -> World {
     let mut world = World::new(place);
-    for (name, pod) in ["server", "friend", "stranger"].iter().zip(&all) {
+    for (name, pod) in ["server", "friend", "stranger"].iter().zip(all) {
         world.pod(name, pod);
     }
     isolate(&mut world, protocol);
-    (world, all)
+    world
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod shares;
 mod sockets;
 mod tables;
 mod traffic;
+mod versions;
 mod world;
 
 /// True, and said so, for a process that cannot run these tests.

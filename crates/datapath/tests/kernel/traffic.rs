@@ -21,7 +21,7 @@ use crate::world::{World, allow, block, pods};
 /// Plans of one run.
 const PLANS: u64 = 300;
 /// Datagrams on their way at a time: fewer than a socket has room for.
-const WINDOW: u64 = 16;
+pub(crate) const WINDOW: u64 = 16;
 /// Connections of each family that are open all the time.
 const HELD: usize = 3;
 const SOON: Duration = Duration::from_secs(10);
@@ -36,9 +36,9 @@ const SOMETIMES: u16 = 3000;
 
 /// What one sender has done, and how often it saw what no state of the policies allows or demands.
 #[derive(Debug, Default)]
-struct Tally {
-    sent: AtomicU64,
-    wrong: AtomicU64,
+pub(crate) struct Tally {
+    pub(crate) sent: AtomicU64,
+    pub(crate) wrong: AtomicU64,
 }
 
 /// Sends numbered datagrams and takes them in, each with a connection of its own (another source port), until told
@@ -102,7 +102,7 @@ fn socket(pod: &Pod, address: IpAddr, port: u16) -> UdpSocket {
 
 /// Rules of revision `n`: always some ports and never 2000 from the client, and 3000 every other time; with peers,
 /// ports and blocks that come and go around them.
-fn rules(n: u64) -> Vec<Rule> {
+pub(crate) fn rules(n: u64) -> Vec<Rule> {
     let mut ports = vec![(Protocol::UDP, ALWAYS), (Protocol::UDP, FENCE), (Protocol::TCP, LONG)];
     if n.is_multiple_of(2) {
         ports.push((Protocol::UDP, SOMETIMES));
@@ -119,14 +119,14 @@ fn rules(n: u64) -> Vec<Rule> {
 
 /// What is sent at a port that is open every other time, and behind it at one that always is: when the second datagram
 /// is there, the first is as well, or never will be.
-struct Probe {
+pub(crate) struct Probe {
     sometimes: [UdpSocket; 2],
     fence: [UdpSocket; 2],
 }
 
 impl Probe {
     /// Keeps this thread, and those that it starts afterwards, on one CPU.
-    fn new(server: &Pod) -> Self {
+    pub(crate) fn new(server: &Pod) -> Self {
         // What one CPU sends, it delivers: in order.
         let mut one = CpuSet::new();
         one.set(sched_getcpu());
@@ -141,7 +141,7 @@ impl Probe {
     }
 
     /// Of each family: true when the datagram arrives at the port that is open sometimes.
-    fn passes(&self, from: &Pod) -> [bool; 2] {
+    pub(crate) fn passes(&self, from: &Pod) -> [bool; 2] {
         [0, 1].map(|family| {
             let sender = socket(from, from.addresses()[family], 0);
             let is_mine = |to: &UdpSocket| {
@@ -157,17 +157,18 @@ impl Probe {
 }
 
 /// A server that lets some of the client's traffic in; the client gets nothing but answers.
-struct Scene {
-    world: World,
-    server: Pod,
-    client: Pod,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) server: Pod,
+    pub(crate) client: Pod,
 }
 
 /// Who sends: what always passes, what never does, and long connections; of both families.
-const SENDERS: [&str; 6] = ["allowed", "allowed", "denied", "denied", "on connections", "on connections"];
+pub(crate) const SENDERS: [&str; 6] =
+    ["allowed", "allowed", "denied", "denied", "on connections", "on connections"];
 
 impl Scene {
-    fn new(place: &mut Place) -> Self {
+    pub(crate) fn new(place: &mut Place) -> Self {
         let (server, client) = (place.net.pod().expect("a pod"), place.net.pod().expect("a pod"));
         let mut world = World::new(place);
         world.pod("server", &server);
@@ -179,7 +180,7 @@ impl Scene {
     }
 
     /// Starts all senders.
-    fn start<'s>(
+    pub(crate) fn start<'s>(
         scope: &'s Scope<'s, '_>,
         (server, client): (&'s Pod, &'s Pod),
         stop: &'s AtomicBool,
@@ -275,7 +276,7 @@ fn a_planted_third_verdict_is_seen() {
 }
 
 /// Stops the traffic when a thread ends, also when it fails.
-struct Stop<'a>(&'a AtomicBool);
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {

@@ -68,14 +68,23 @@ impl World {
         self.pod_with(name, pod, &pod.addresses());
     }
 
+    /// The same of a pod that runs longer than whoever enforces.
+    pub(crate) fn running_pod(&mut self, name: &str, pod: &net::Pod) {
+        self.place(name, pod, &pod.addresses(), true);
+    }
+
     /// The same of a pod that is known by these of its addresses alone.
     pub(crate) fn pod_with(&mut self, name: &str, pod: &net::Pod, addresses: &[IpAddr]) {
+        self.place(name, pod, addresses, false);
+    }
+
+    fn place(&mut self, name: &str, pod: &net::Pod, addresses: &[IpAddr], preexisting: bool) {
         self.tell(Change::Link(Link {
             ifindex: pod.ifindex,
             name: pod.interface.clone(),
             addresses: addresses.to_vec(),
             mac: Mac::from_octets(pod.mac),
-            preexisting: false,
+            preexisting,
         }));
         self.tell(Change::Pod(model_pod(name, NODE, addresses)));
     }

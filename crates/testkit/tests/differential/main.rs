@@ -10,5 +10,6 @@ mod fuzz;
 mod judged;
 mod kernel;
 mod plans;
+mod running;
 
 mod report;

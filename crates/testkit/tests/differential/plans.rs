@@ -33,7 +33,7 @@ const STEPS: u64 = 3;
 const QUESTIONS: usize = 48;
 
 /// What a node is told when the cluster becomes `objects`: every object, and which there are.
-fn told(cluster: &Cluster, objects: &Objects) -> Vec<Change> {
+pub(crate) fn told(cluster: &Cluster, objects: &Objects) -> Vec<Change> {
     let mut all = changes(objects);
     for kind in Kind::ALL {
         let keys = all.iter().filter_map(|change| match change {
@@ -56,9 +56,10 @@ fn told(cluster: &Cluster, objects: &Objects) -> Vec<Change> {
 }
 
 /// A flow at an interface.
-type Question = (Flow, u32);
+pub(crate) type Question = (Flow, u32);
 
-fn questions(objects: [&Objects; 2], rng: &mut Rng) -> Vec<Question> {
+/// At most so many flows at the borders of two clusters.
+pub(crate) fn questions(objects: [&Objects; 2], rng: &mut Rng, most: usize) -> Vec<Question> {
     let mut all = BTreeSet::new();
     for objects in objects {
         let interfaces: BTreeMap<IpAddr, u32> = interfaces(objects);
@@ -69,7 +70,7 @@ fn questions(objects: [&Objects; 2], rng: &mut Rng) -> Vec<Question> {
     }
     let mut all: Vec<Question> = all.into_iter().collect();
     rng.shuffle(&mut all);
-    all.truncate(QUESTIONS);
+    all.truncate(most);
     all
 }
 
@@ -137,7 +138,8 @@ fn check(
     Ok(())
 }
 
-fn is_translated(tables: &Observed, flow: &Flow) -> bool {
+/// True where a state leads what goes there somewhere else.
+pub(crate) fn is_translated(tables: &Observed, flow: &Flow) -> bool {
     let key = ServiceKey { address: flow.remote, port: flow.port, protocol: flow.protocol.0 };
     flow.direction == Direction::Egress && tables.services.contains_key(&key)
 }
@@ -222,7 +224,7 @@ fn history(seed: u64) -> Result<usize, String> {
             ));
         }
         let ops = plan(&compiled.wanted, &observed, &ROOM, 1000).map_err(|refusal| refusal.to_string())?;
-        let asked = questions([&before, &objects], &mut rng);
+        let asked = questions([&before, &objects], &mut rng, QUESTIONS);
         count += asked.len();
         let end = after(&observed, &ops);
         let cut = rng.between(0, ops.len());
@@ -237,6 +239,11 @@ fn history(seed: u64) -> Result<usize, String> {
         let half = after(&observed, &ops[..cut]);
         let wanted = if rng.percent(50) { &compiled.wanted } else { &compiled_of(&next) };
         interrupted((&observed, &half), &ops[..cut], wanted, &asked, &mut rng).map_err(in_words)?;
+        // Also where readers of both banks run.
+        if let Some(flip) = ops.iter().position(|op| matches!(op, Op::Flip { .. })) {
+            let flipped = after(&observed, &ops[..=flip]);
+            interrupted((&observed, &flipped), &ops[..=flip], wanted, &asked, &mut rng).map_err(in_words)?;
+        }
         let rest = plan(&compiled.wanted, &half, &ROOM, 1000).map_err(|refusal| refusal.to_string())?;
         let healed = after(&half, &rest);
         if !plan(&compiled.wanted, &end, &ROOM, 2000).is_ok_and(|ops| ops.is_empty()) {
@@ -301,7 +308,7 @@ fn a_plan_without_grace_periods_is_caught() {
             let mut ops = plan(&wanted, &observed, &ROOM, 1000).expect("there is room");
             ops.retain(|op| *op != Op::Grace);
             let end = after(&observed, &ops);
-            let asked = questions([old, new], &mut rng);
+            let asked = questions([old, new], &mut rng, QUESTIONS);
             result =
                 result.and(check(&[&observed, &end], &FakeKernel::run(&observed, &ops), &asked, &mut rng));
             observed = end;

@@ -214,6 +214,17 @@ pub(crate) fn judge_sets(sets: u64, kept: &[u64], threads: usize, test: &(impl F
     }
 }
 
+/// A statement that names the comparison with the judge is one that a long run of it must have exercised.
+#[test]
+fn what_is_said_to_be_compared_is_exercised() {
+    let rows = include_str!("../../../../docs/statements.md").lines();
+    let named = rows.filter(|row| row.contains("testkit: judged::tables_decide_as_the_judge_does"));
+    let number = |row: &str| row.strip_prefix("| S")?.split(' ').next()?.parse().ok();
+    let named: Vec<u8> = named.map(|row| number(row).expect("a row of a statement")).collect();
+    let unseen = Statements::of(&named).minus(Report::askable());
+    assert!(named.len() > 50 && unseen.is_empty(), "named and never exercised: {unseen}");
+}
+
 #[test]
 fn an_empty_set_is_replaced_by_another() {
     let (judged, seen) = (Mutex::new(Vec::new()), AtomicU64::new(0));

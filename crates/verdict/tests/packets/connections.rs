@@ -314,6 +314,12 @@ fn the_own_node_is_told_by_the_interface_and_not_by_its_address() {
             Reason::DefaultDeny,
             "the same address from elsewhere"
         );
+        // Nor is it told by an address that is a node's, which anybody on the wire may write into a packet.
+        let flow = Flow { remote: world.node(), ..world.stranger(Direction::Ingress, Protocol::TCP, 81) };
+        assert_eq!(world.open(&flow).reason, Reason::DefaultDeny);
+        let mut frame = Frame::opening(&flow, POD);
+        frame.ingress_ifindex = 0;
+        assert_eq!(world.judge(&frame, Direction::Ingress).reason, Reason::OwnNode);
     }
 }
 

@@ -72,8 +72,7 @@ fn nobody_gets_the_answers_of_the_documentation() {
     let args = ["check", "-f", "examples", "--flows", "flows.json", "-o", "json"];
     let output = as_nobody(folder.path(), "./cellwall", &args);
     assert_eq!(output.status.code(), Some(2), "one of the flows is an error: {output:?}");
-    let [found, expected] =
-        [&output.stdout[..], answers.as_bytes()].map(|json| serde_json::from_slice::<Value>(json));
+    let [found, expected] = [&output.stdout[..], answers.as_bytes()].map(serde_json::from_slice::<Value>);
     assert_eq!(found.expect("JSON"), expected.expect("JSON"));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

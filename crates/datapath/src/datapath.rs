@@ -25,7 +25,7 @@ use crate::settings::{Attach, Settings};
 use crate::tables::{Tables, failed};
 use crate::tcx::Links;
 use crate::test_run::{self, At, Runner};
-use crate::{capabilities, clock, clsact, conntrack, observe, remove, run, sweep};
+use crate::{capabilities, clock, clsact, conntrack, links, observe, remove, run, sweep};
 
 /// Events that one call hands over: a flood of drops must not hold up the loop.
 const EVENTS_AT_ONCE: usize = 1 << 14;
@@ -35,7 +35,7 @@ const EVENTS_AT_ONCE: usize = 1 << 14;
 pub struct Attached {
     /// `tcx` or `clsact`.
     pub kind: &'static str,
-    /// Nobody else's program is before ours, in either direction.
+    /// Nobody else's program is before ours, in either direction; on a pod's interface no XDP program either.
     pub first: bool,
 }
 
@@ -226,7 +226,14 @@ impl Datapath {
     /// Interfaces with both programs of a pod. On the way, pins whose interface is gone are removed, and pins that are
     /// gone are made again.
     pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, AttachError> {
-        self.attached_at(Hook::POD)
+        let mut all = self.attached_at(Hook::POD)?;
+        // A kernel that does not list them tells of none; the programs are where they are all the same.
+        for ifindex in links::with_xdp().unwrap_or_default() {
+            if let Some(attached) = all.get_mut(&ifindex) {
+                attached.first = false;
+            }
+        }
+        Ok(all)
     }
 
     /// Interfaces with the program of [`Datapath::attach_node`].

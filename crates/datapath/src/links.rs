@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::WatchError;
 use crate::netlink::{DEL_LINK, Events, Message, NEW_LINK};
+pub(crate) use read::with_xdp;
 use read::{Reader, Seen};
 use state::State;
 

@@ -17,6 +17,8 @@ const LINK_INFO: u16 = 18;
 const LINK_INFO_KIND: u16 = 1;
 const LINK_EXT_MASK: u16 = 29;
 const LINK_NETNSID: u16 = 37;
+const LINK_XDP: u16 = 43;
+const LINK_XDP_ATTACHED: u16 = 2;
 const LINK_TARGET_NETNSID: u16 = 46;
 /// `RTEXT_FILTER_SKIP_STATS`: nobody reads them here.
 const SKIP_STATS: u32 = 8;
@@ -158,6 +160,18 @@ impl Reader {
         own.dedup();
         Ok(own)
     }
+}
+
+/// Indices of interfaces with an XDP program, which sees what comes in before any program of tc does.
+pub(crate) fn with_xdp() -> io::Result<BTreeSet<u32>> {
+    let body = Body::new(&LinkHead::default()).with(LINK_EXT_MASK, &SKIP_STATS.to_ne_bytes());
+    let all = Requests::open()?.list(GET_LINK, &body)?;
+    let is_attached = |(kind, content): (u16, &[u8])| kind == LINK_XDP_ATTACHED && content != [0];
+    let has_xdp = |message: &&Message| {
+        let mut attributes = message.attributes::<LinkHead>();
+        attributes.any(|(kind, content)| kind == LINK_XDP && Attributes(content).any(is_attached))
+    };
+    Ok(all.iter().filter(has_xdp).filter_map(link).map(|link| link.ifindex).collect())
 }
 
 /// What is gone between two questions is no error.

@@ -1,7 +1,8 @@
 //! Where the programs are, and how they get there.
 
-use std::fs;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
+use std::{fs, io};
 
 use cellwall_datapath::{Attach, Attached, Datapath, Settings};
 
@@ -50,6 +51,50 @@ fn ours_is_first_whoever_was_there_before() {
         assert!(ours.attached().expect("links").is_empty());
         assert!(theirs.attached().expect("links")[&pod.ifindex].first);
         ours.detach(pod.ifindex).expect("nothing to do is fine");
+    });
+}
+
+/// Somebody's XDP program that lets everything pass, on an interface until this is dropped. Of those who attach one few use more
+/// than this: `bpf(2)`, commands 5 and 28.
+fn xdp(ifindex: u32) -> OwnedFd {
+    let bpf = |command: u32, attr: &[u64]| {
+        // JUSTIFICATION: libc has no wrapper for bpf(2), and aya loads XDP programs out of objects only.
+        // SAFETY: the kernel reads the bytes of `attr` and, of a program, the instructions and the license that it points to; all of
+        // them outlive the call, and it writes nothing.
+        #[expect(unsafe_code, reason = "bpf(2)")]
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_ptr(), size_of_val(attr)) };
+        let fd = i32::try_from(result).ok().filter(|fd| *fd >= 0);
+        let fd = fd.unwrap_or_else(|| panic!("command {command}: {}", io::Error::last_os_error()));
+        // JUSTIFICATION: what the kernel returns is a number.
+        // SAFETY: both commands return a new descriptor, which nobody else has.
+        #[expect(unsafe_code, reason = "a descriptor of our own")]
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        owned
+    };
+    // r0 = XDP_PASS; exit
+    let code: [u8; 16] = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let program = bpf(5, &[pair(6, 2), code.as_ptr() as u64, c"GPL".as_ptr() as u64, 0, 0, 0]);
+    // As BPF_XDP, in generic mode, which every interface has.
+    bpf(28, &[pair(u32::try_from(program.as_raw_fd()).expect("positive"), ifindex), pair(37, 2)])
+}
+
+#[test]
+fn an_xdp_program_on_a_pods_interface_is_before_ours() {
+    place("hooks", |place| {
+        let [pod, other] = [(); 2].map(|()| place.net.pod().expect("a pod"));
+        let datapath = open(&place.settings);
+        datapath.attach(pod.ifindex).expect("an interface");
+        datapath.attach(other.ifindex).expect("an interface");
+        let first = || {
+            let attached = datapath.attached().expect("links");
+            [&pod, &other].map(|pod| attached[&pod.ifindex].first)
+        };
+        assert_eq!(first(), [true, true]);
+        let link = xdp(pod.ifindex);
+        assert_eq!(first(), [false, true]);
+        drop(link);
+        assert_eq!(first(), [true, true]);
     });
 }
 

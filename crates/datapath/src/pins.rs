@@ -6,6 +6,8 @@
 //!     abi<version>/links/<ifindex>-{ingress,egress}
 //!     abi<version>/progs/<digest of the object>/{to_pod,from_pod}
 //! ```
+//!
+//! Folders of other versions are left alone until their programs are replaced, and removed then.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};

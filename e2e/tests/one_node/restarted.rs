@@ -42,14 +42,15 @@ impl<'a> ApiServer<'a> {
         self.runs = false;
     }
 
-    /// Starts it with its own arguments, among the node's processes, with which it ends.
-    fn start(&mut self) {
+    /// Starts it with its own arguments, as a child of the node's process 1, with which it ends.
+    fn start(&mut self) -> std::io::Result<()> {
         let log = self.cluster.folder().join("log/kube-apiserver.log");
-        let log = fs::OpenOptions::new().append(true).open(log).expect("it has a log");
-        let mut command = self.cluster.command(&self.command[0]);
-        command.args(&self.command[1..]).stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("a file")).stderr(log).spawn().expect("it ran before");
+        let log = fs::OpenOptions::new().append(true).open(log)?;
+        let mut command = self.cluster.command("sh");
+        command.args(["-c", r#""$@" &"#, "sh"]).args(&self.command).stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log).status()?;
         self.runs = true;
+        Ok(())
     }
 
     fn until_ready(&self) {
@@ -64,7 +65,7 @@ impl<'a> ApiServer<'a> {
 impl Drop for ApiServer<'_> {
     fn drop(&mut self) {
         if !self.runs {
-            self.start();
+            let _ = self.start();
         }
     }
 }
@@ -103,7 +104,7 @@ fn what_changed_while_the_api_server_was_away_is_found_when_it_is_back() {
 
     // Nothing of this is said to the agent, which watches again only when all is done.
     agent.halt(true).expect("it runs");
-    api.start();
+    api.start().expect("it ran before");
     api.until_ready();
     shut.allow();
     open.deny();

@@ -88,6 +88,8 @@ pub const CONN_FIN_REPLIER: u8 = 8;
 pub const CONN_CLOSING: u8 = 16;
 /// `state`: of a deferred connection, that its Service had a backend which no later hook sees.
 pub const CONN_LISTED: u8 = 32;
+/// `state`: of TCP, that nobody saw who opened it: its opener is whoever was seen first, and either may have.
+pub const CONN_GUESSED: u8 = 64;
 
 /// `flags`: the pod opened it, so its egress policy decides; else its ingress policy.
 pub const CONN_OPENED_BY_POD: u8 = 1;

@@ -6,8 +6,8 @@
 
 use cellwall_abi::{
     CONN_AUDIT, CONN_CLOSING, CONN_DEFERRED, CONN_DIRECT, CONN_ESTABLISHED, CONN_FIN_OPENER,
-    CONN_FIN_REPLIER, CONN_LISTED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE, CONN_REPLIED, CONN_SELF,
-    CONN_STAMPED, Conn, Direction, Family, Live, Reason, planted,
+    CONN_FIN_REPLIER, CONN_GUESSED, CONN_LISTED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_OWN_NODE,
+    CONN_REPLIED, CONN_SELF, CONN_STAMPED, Conn, Direction, Family, Live, Reason, planted,
 };
 
 use crate::entry::{Case, is_audited};
@@ -152,6 +152,11 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     let Some((conn, is_pending)) = find(case, &key, now) else { return Verdict::new(Reason::NoConnection) };
     let is_older = conn.revision < record.since
         || planted("new-backends-cut-who-is-there") && conn.revision < hook.live.0;
+    if is_older && conn.state & CONN_GUESSED != 0 && !planted("whoever-spoke-first-opened-it") {
+        // Either side was allowed to open it, which may not be so any more: it is seen for the first time again.
+        remove(tables, &key, is_pending);
+        return Verdict::new(Reason::NoConnection);
+    }
     if is_older
         && !planted("since-ignored")
         && let Some(revoked) = older::judge_again(case, conn)
@@ -455,6 +460,7 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
     let mut flags = if verdict.deferred { CONN_DEFERRED } else { 0 };
     let mut opener = hook.direction();
     let mut tracked = is_tracked(headers);
+    let mut guessed = 0;
     let was_exempt = matches!(verdict.reason, Reason::OwnNode | Reason::OwnPod);
     if headers.protocol == TCP && !was_exempt {
         flags |= CONN_MIDFLOW;
@@ -477,12 +483,15 @@ fn enter<F: Parse, P: Packet, T: Tables<F>>(
             // Either side may have opened it, and one of them must not: the packet passes by its own direction's
             // policy and leaves nothing that would admit the other's.
             tracked = planted("midflow-admits-the-other-side");
+        } else {
+            guessed = CONN_GUESSED;
         }
     }
     if !verdict.reason.is_drop() || is_audited(record, verdict.reason) {
         if tracked {
             let mut conn = Conn::default();
             fill(case, &verdict, (opener, flags), tables.now(), &mut conn);
+            conn.state |= guessed;
             tables.insert_pending(&key(hook, headers), &conn, case.slot);
         }
         // Also what leaves no entry.

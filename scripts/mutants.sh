@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # All packages, as `make test` has them, so that no library is built again; of their tests only these.
-binaries=(differential packets tiers compile services kube run plugin files kernel node)
+binaries=(differential packets tiers compile services kube run plugin files kernel node remote)
 # Enough for every bug to show; a tenth of what `make test` does.
 export CELLWALL_SETS=${CELLWALL_SETS:-1000}
 

@@ -113,6 +113,10 @@ pub struct Args {
     #[command(flatten)]
     pub cni: Cni,
 
+    /// Who asks from elsewhere.
+    #[command(flatten)]
+    pub remote: Remote,
+
     /// How log lines look.
     #[arg(long, env = "CELLWALL_LOG", value_enum, default_value_t = log::Format::Text)]
     pub log: log::Format,
@@ -184,6 +188,36 @@ impl Cni {
     fn vouches(&self) -> bool {
         self.conf_dir.is_some() && self.failure_policy == Failure::Fail
     }
+}
+
+/// The port on which the agent answers those who are not root on its node: `cellwall status --node NAME` from wherever kubectl works.
+#[derive(Clone, Debug, Group)]
+#[command(next_help_heading = "Questions from outside the node")]
+pub struct Remote {
+    /// Port on 127.0.0.1, which is reached by forwarding a port of the agent's pod. 0: none.
+    ///
+    /// It speaks TLS with a certificate that is made at the start, answers what reads and nothing else, and asks the API server
+    /// (TokenReview, SubjectAccessReview) whether whoever asks may get cellwallnodes/agent of this node. Without an API server, or
+    /// outside a pod, nobody could reach it and it is not opened.
+    #[arg(long = "remote-port", env = "CELLWALL_REMOTE_PORT", value_name = "PORT", default_value_t = 9965)]
+    pub port: u16,
+
+    /// ServiceAccount in the namespace of the agent's pod that may ask; the command takes a token of it.
+    #[arg(
+        long = "remote-service-account",
+        env = "CELLWALL_REMOTE_SERVICE_ACCOUNT",
+        value_name = "NAME",
+        default_value = "cellwall-reader"
+    )]
+    pub service_account: String,
+
+    /// Namespace of the agent's pod. Take it from the downward API (fieldRef: metadata.namespace).
+    #[arg(long, env = "CELLWALL_POD_NAMESPACE", value_name = "NAME")]
+    pub pod_namespace: Option<String>,
+
+    /// Name of the agent's pod. Take it from the downward API (fieldRef: metadata.name).
+    #[arg(long, env = "CELLWALL_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
 }
 
 /// Rows of the tables. What does not fit is left out whole and named in the status; nothing is open because of it.

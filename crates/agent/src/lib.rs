@@ -23,6 +23,7 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 mod node_object;
+mod remote;
 mod report;
 pub mod run;
 pub mod sources;

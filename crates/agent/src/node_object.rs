@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use cellwall_api::v1alpha1::{Condition, NodeStatus};
 use cellwall_api::{Publisher, Snapshot};
 use cellwall_kube::kube::Client;
-use cellwall_kube::node_object::{self, CellwallNodeStatus, PublishError};
+use cellwall_kube::node_object::{self, CellwallNodeStatus, PublishError, Remote};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
@@ -28,18 +28,26 @@ const HEARTBEAT: Duration = Duration::from_mins(5);
 /// After a write that failed.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Writes the object of the node `name` until nobody publishes any more.
-pub(crate) async fn keep(client: Client, name: String, snapshots: watch::Receiver<Arc<Snapshot>>) {
+/// Writes the object of the node `name`, with where its agent answers from outside, until nobody publishes any more.
+pub(crate) async fn keep(
+    client: Client,
+    name: String,
+    remote: Option<Remote>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+) {
     // What an earlier node of this name left is made this node's.
     let is_announced = AtomicBool::new(false);
-    let write = |status: CellwallNodeStatus| async {
-        if !is_announced.load(Relaxed) {
-            node_object::announce(&client, &name).await?;
+    let write = |status: CellwallNodeStatus| {
+        let status = CellwallNodeStatus { remote: remote.clone(), ..status };
+        async {
+            if !is_announced.load(Relaxed) {
+                node_object::announce(&client, &name).await?;
+            }
+            let done = node_object::publish(&client, &name, status).await;
+            // Whatever is wrong with the object, the next write makes it anew.
+            is_announced.store(done.is_ok(), Relaxed);
+            done
         }
-        let done = node_object::publish(&client, &name, status).await;
-        // Whatever is wrong with the object, the next write makes it anew.
-        is_announced.store(done.is_ok(), Relaxed);
-        done
     };
     every_change(write, snapshots).await;
 }
@@ -70,7 +78,7 @@ pub(crate) async fn tell_disabled(args: Args, name: String) {
         endpoints: Arc::default(),
         policies: Arc::default(),
     });
-    keep(client, name, publisher.subscribe()).await;
+    keep(client, name, None, publisher.subscribe()).await;
 }
 
 /// `write` gets every status that differs from the one before, and one at every heartbeat.

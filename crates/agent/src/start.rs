@@ -18,6 +18,7 @@ use crate::inputs::{self, Spawned};
 use crate::node::Node;
 use crate::node::confirm::Unconfirmed;
 use crate::node_object;
+use crate::remote;
 use crate::run::{Outputs, run};
 use crate::stats::Stats;
 use crate::waits;
@@ -111,7 +112,9 @@ async fn serve(args: &Args, stop: impl Future<Output = ()>) -> Result<()> {
 
     let waits = waits::spawn(client.clone(), outputs.publisher.subscribe());
     if let Some(client) = client {
-        tokio::spawn(node_object::keep(client, node_name, outputs.publisher.subscribe()));
+        let snapshots = outputs.publisher.subscribe();
+        let remote = remote::spawn(&args.remote, &client, &node_name, waits.clone(), snapshots.clone()).await;
+        tokio::spawn(node_object::keep(client, node_name, remote, snapshots));
     }
     let (farewell, stopped) = oneshot::channel();
     let receivers = Receivers { announcements, waits };

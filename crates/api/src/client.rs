@@ -1,5 +1,6 @@
-//! How the command line and the CNI plugin ask an agent.
+//! How the command line and the CNI plugin ask an agent: at its unix socket, or over whatever leads to its port.
 
+use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -7,12 +8,18 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint as Target};
+use tonic::{Request, Status};
 use tower::service_fn;
 
 use crate::limits::ANSWER_BYTES;
+use crate::tls;
 use crate::v1alpha1::agent_service_client::AgentServiceClient;
 use crate::v1alpha1::plugin_service_client::PluginServiceClient;
 use crate::v1alpha1::{
@@ -22,7 +29,7 @@ use crate::v1alpha1::{
 };
 
 /// How long an agent may take to answer: it answers from memory.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The agent could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +67,29 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
+    /// Somebody else has the agent's port, or the agent is another one since.
+    #[error(
+        "what answers at the agent's port has another certificate than the agent's CellwallNode names: either the agent has just \
+         started, and writes its own within seconds, or another process of the node has the port; nothing was sent to it"
+    )]
+    Certificate,
+    /// What answers does not speak TLS, or nobody does.
+    #[error("what leads to the agent's port ended before anybody spoke TLS there; is the agent running?")]
+    Handshake {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A token has other characters than a header may have.
+    #[error("the token is none: it has characters that no token has")]
+    Token,
     /// No answer in time.
     #[error("the agent took the connection and did not answer within {} s; look at its log", PATIENCE.as_secs())]
     Silent,
     /// The agent closed the connection.
     #[error(
-        "the agent closed the connection: it is stopping, it has too many clients, or this user is neither root nor \
-         the agent's own ({message})"
+        "the agent closed the connection: it is stopping, it has too many clients, this user is neither root nor the \
+         agent's own, or it was asked from outside its node for ten minutes ({message})"
     )]
     Closed {
         /// What the connection said.
@@ -88,29 +111,66 @@ pub enum ClientError {
     },
 }
 
-impl From<tonic::Status> for ClientError {
-    fn from(status: tonic::Status) -> Self {
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
         let message = status.message().to_owned();
         match status.code() {
-            tonic::Code::Unavailable | tonic::Code::Unknown => Self::Closed { message },
+            // One without a cause is what the agent said.
+            tonic::Code::Unavailable | tonic::Code::Unknown if status.source().is_some() => {
+                Self::Closed { message }
+            }
             tonic::Code::Unimplemented => Self::Unimplemented { message },
             code => Self::Call { code: format!("{code:?}"), message },
         }
     }
 }
 
-/// A connection to the agent of this node.
+/// Shows a token with every call, where there is one.
+#[derive(Clone, Debug)]
+struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection to an agent.
 #[derive(Clone, Debug)]
 pub struct Client {
-    service: AgentServiceClient<Channel>,
-    plugin: PluginServiceClient<Channel>,
+    service: AgentServiceClient<InterceptedService<Channel, Bearer>>,
+    plugin: PluginServiceClient<InterceptedService<Channel, Bearer>>,
 }
 
 impl Client {
     /// Connects to the socket at `path`.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path).await.map_err(|error| unreachable_at(path, error))?;
-        // The socket is opened here and not by the channel, which would hide why it cannot be.
+        Self::speaking(stream, Bearer(None)).await
+    }
+
+    /// Asks whoever is at the other end of `stream`, if that one has the certificate with this fingerprint
+    /// ([`crate::Port::fingerprint`]). Nobody else is shown the token.
+    pub async fn over<S>(stream: S, fingerprint: &str, token: &str) -> Result<Self, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {token}").parse().map_err(|_| ClientError::Token)?;
+        // So that it is in no trace.
+        value.set_sensitive(true);
+        let stream = tls::connect(stream, fingerprint).await?;
+        Self::speaking(stream, Bearer(Some(value))).await
+    }
+
+    async fn speaking<S>(stream: S, bearer: Bearer) -> Result<Self, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        // The stream is opened before and not by the channel, which would hide why it cannot be.
         let stream = Mutex::new(Some(stream));
         let connector = service_fn(move |_| {
             let stream = stream.lock().ok().and_then(|mut stream| stream.take());
@@ -124,6 +184,7 @@ impl Client {
             .await
             .map_err(|_| ClientError::Silent)?
             .map_err(|error| ClientError::Closed { message: error.to_string() })?;
+        let channel = InterceptedService::new(channel, bearer);
         let plugin = PluginServiceClient::new(channel.clone());
         let service = AgentServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
         Ok(Self { service, plugin })
@@ -182,7 +243,7 @@ impl Client {
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, ClientError> {
+async fn in_time<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, ClientError> {
     Ok(timeout(PATIENCE, call).await.map_err(|_| ClientError::Silent)??)
 }
 

@@ -1,54 +1,105 @@
 //! One accepted connection: its peer is allowed, it holds one of the places, and it does not stay silent for ever.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::Stream;
+use cellwall_abi::planted;
+use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::limits::Limits;
+use crate::port::Port;
 use crate::socket::Socket;
 
 /// A connection that tonic serves. tonic has a time-out for a call and one for a living peer; neither begins
 /// before the handshake ended, so this one counts from the first moment.
-pub(crate) struct Connection {
-    stream: UnixStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     deadline: Pin<Box<Sleep>>,
     idle: Duration,
     _place: OwnedSemaphorePermit,
 }
 
 /// Accepts, for ever. Peers other than root and our own user are closed unheard.
-pub(crate) fn accept(socket: Socket, limits: Limits) -> impl Stream<Item = io::Result<Connection>> {
+pub(crate) fn accept(
+    socket: Socket,
+    limits: Limits,
+) -> impl Stream<Item = io::Result<Connection<UnixStream>>> {
     let places = Arc::new(Semaphore::new(limits.connections));
     futures::stream::unfold((socket, places), move |(socket, places)| async move {
         let connection = loop {
-            match socket.listener.accept().await {
-                Ok((stream, _)) => {
-                    if let Some(connection) = admit(stream, &places, limits.idle) {
-                        break connection;
-                    }
-                }
-                // Out of descriptors or memory: it passes, and the listener is still good.
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection");
-                    sleep(Duration::from_millis(100)).await;
-                }
+            let (stream, _) = accepted(|cx| socket.listener.poll_accept(cx)).await;
+            if let Some(connection) = admit(stream, &places, limits.idle) {
+                break connection;
             }
         };
         Some((Ok(connection), (socket, places)))
     })
 }
 
-fn admit(stream: UnixStream, places: &Arc<Semaphore>, idle: Duration) -> Option<Connection> {
+/// Accepts, for ever. Whoever does not end the handshake in time is closed; a slow one holds nobody up.
+pub(crate) fn accept_remote(
+    port: Port,
+    limits: Limits,
+) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let acceptor = port.identity.acceptor.clone();
+    let taken = futures::stream::unfold((port, places), |(port, places)| async move {
+        let taken = loop {
+            let (stream, peer) = accepted(|cx| port.listener.poll_accept(cx)).await;
+            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                break (stream, peer, place);
+            }
+            debug!(%peer, "refused a connection: too many are open");
+        };
+        Some((taken, (port, places)))
+    });
+    let shaken = taken.map(move |(stream, peer, place)| {
+        let patience =
+            if planted("handshakes-take-their-time") { Duration::from_hours(1) } else { limits.handshake };
+        let handshake = timeout(patience, acceptor.accept(stream));
+        async move {
+            match handshake.await {
+                Ok(Ok(stream)) => Some(Ok(Connection::new(stream, limits.idle, place))),
+                Ok(Err(error)) => {
+                    debug!(%peer, %error, "closed a connection that does not speak TLS as we do");
+                    None
+                }
+                Err(_) => {
+                    debug!(%peer, "closed a connection whose handshake did not end");
+                    None
+                }
+            }
+        }
+    });
+    shaken.buffer_unordered(limits.connections).filter_map(std::future::ready)
+}
+
+/// The next one that can be had.
+async fn accepted<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>) -> T {
+    loop {
+        match poll_fn(&mut poll).await {
+            Ok(accepted) => return accepted,
+            // Out of descriptors or memory: it passes, and the listener is still good.
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn admit(stream: UnixStream, places: &Arc<Semaphore>, idle: Duration) -> Option<Connection<UnixStream>> {
     let peer = match stream.peer_cred() {
         Ok(peer) => peer,
         Err(error) => {
@@ -64,14 +115,20 @@ fn admit(stream: UnixStream, places: &Arc<Semaphore>, idle: Duration) -> Option<
         warn!(pid = peer.pid(), "refused a connection: too many are open");
         return None;
     };
-    Some(Connection { stream, deadline: Box::pin(sleep(idle)), idle, _place: place })
+    Some(Connection::new(stream, idle, place))
 }
 
 fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-impl AsyncRead for Connection {
+impl<S> Connection<S> {
+    fn new(stream: S, idle: Duration, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, deadline: Box::pin(sleep(idle)), idle, _place: place }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -87,7 +144,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -113,7 +170,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = ();
 
     fn connect_info(&self) -> Self::ConnectInfo {}

@@ -20,6 +20,18 @@ pub struct Limits {
     pub keepalive: Duration,
     /// After how long without one byte from the client its connection is closed, whatever it waits for.
     pub idle: Duration,
+    /// After how long a handshake of TLS that has not ended is cut off; of the unix socket there is none.
+    pub handshake: Duration,
+    /// After how long a connection ends, whatever runs on it; none: when its client ends it.
+    pub lifetime: Option<Duration>,
+}
+
+impl Limits {
+    /// For those who ask from outside the node: people with a command, and whatever else is on the node. Who has lost the right to ask
+    /// hears no more after `lifetime`, also on a stream.
+    pub fn remote() -> Self {
+        Self { connections: 32, streams: 8, lifetime: Some(Duration::from_mins(10)), ..Self::default() }
+    }
 }
 
 impl Default for Limits {
@@ -33,6 +45,8 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             keepalive: Duration::from_secs(10),
             idle: Duration::from_secs(30),
+            handshake: Duration::from_secs(5),
+            lifetime: None,
         }
     }
 }

@@ -10,12 +10,15 @@ use clap_complete::Shell;
 use crate::check::Check;
 use crate::cluster::WholeCluster;
 use crate::node::NodeCommand;
+use crate::remote::Elsewhere;
 use crate::wait::Wait;
 
-/// Asks the agent of this node what it enforces.
+/// Asks the agent of a node what it enforces.
 ///
-/// The agent listens on a unix socket that only root can use, so run this as root on the node, or in the agent's
+/// The agent of this machine listens on a unix socket that only root can use, so run this as root on the node, or in the agent's
 /// container: kubectl exec -n cellwall DAEMONSET-POD -- cellwall status
+///
+/// From a laptop name the node: cellwall status --node NAME, or every one in short: cellwall status --cluster
 #[derive(Debug, Parser)]
 #[command(
     name = "cellwall",
@@ -50,6 +53,8 @@ pub(crate) enum Command {
         watch: bool,
         #[command(flatten)]
         cluster: WholeCluster,
+        #[command(flatten)]
+        elsewhere: Elsewhere,
     },
     /// List the pods enforced on this node, with the policies that select them.
     #[command(visible_alias = "ep", alias = "endpoint")]
@@ -59,6 +64,8 @@ pub(crate) enum Command {
         /// Only pods with these labels: `app=web`, `app!=web`, `app in (a,b)`, `app`, `!app`; commas between.
         #[arg(short = 'l', long, value_name = "LABELS", value_parser = parse_selector)]
         selector: Option<Selector>,
+        #[command(flatten)]
+        elsewhere: Elsewhere,
     },
     /// List the policies, with the pods of this node that each selects.
     #[command(visible_alias = "pol", alias = "policy")]
@@ -68,6 +75,8 @@ pub(crate) enum Command {
         /// Only policies that select a pod of this node with these labels, written as for endpoints.
         #[arg(short = 'l', long, value_name = "LABELS", value_parser = parse_selector)]
         selector: Option<Selector>,
+        #[command(flatten)]
+        elsewhere: Elsewhere,
     },
     /// Wait until every node enforces a NetworkPolicy as it is stored now.
     ///
@@ -86,8 +95,10 @@ pub(crate) enum Command {
     /// Print the versions of this command and of the agent.
     Version {
         /// Do not ask the agent.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "from")]
         client: bool,
+        #[command(flatten)]
+        elsewhere: Elsewhere,
     },
     /// Print a completion script for a shell.
     ///
@@ -96,6 +107,20 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+impl Command {
+    /// Which agent is asked, of those commands that ask one.
+    pub(crate) fn elsewhere(&self) -> Option<&Elsewhere> {
+        match self {
+            Self::Status { elsewhere, .. }
+            | Self::Endpoints { elsewhere, .. }
+            | Self::Policies { elsewhere, .. }
+            | Self::Wait(Wait { elsewhere, .. })
+            | Self::Version { elsewhere, .. } => Some(elsewhere),
+            Self::Check(_) | Self::Node(_) | Self::Completion { .. } => None,
+        }
+    }
 }
 
 /// Which namespaces. A node has no current namespace, so without a flag it is all of them.
@@ -144,6 +169,22 @@ mod tests {
         assert!(Args::try_parse_from(["cellwall", "ep", "-l", "app on (a)"]).is_err());
         assert!(Args::try_parse_from(["cellwall", "pol", "-n", "a", "-l", "app=web"]).is_ok());
         assert!(Args::try_parse_from(["cellwall", "pol", "-l", "app on (a)"]).is_err());
+    }
+
+    #[test]
+    fn another_agent_is_named_where_one_is_asked_and_a_kubeconfig_only_there() {
+        let is_taken = |line: &str| Args::try_parse_from(format!("cellwall {line}").split(' ')).is_ok();
+        for command in ["status", "status -w", "endpoints -n a", "policies", "wait policy/a -n b", "version"]
+        {
+            assert!(is_taken(&format!("{command} --node n1 --kubeconfig k --context c")), "{command}");
+            assert!(!is_taken(&format!("{command} --kubeconfig k")), "{command}");
+        }
+        assert!(is_taken("status --cluster --context c"));
+        for wrong in
+            ["status --cluster --node n1", "version --client --node n1", "check -f a --flows b --node n1"]
+        {
+            assert!(!is_taken(wrong), "{wrong}");
+        }
     }
 
     #[test]

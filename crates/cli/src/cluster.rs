@@ -1,33 +1,26 @@
 //! `cellwall status --cluster`: every node, from wherever kubectl works.
 
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Result;
 use cellwall_kube::enforced::{NodeState, overview};
-use cellwall_kube::source::client;
 use clap::Args;
 use serde::Serialize;
 
 use crate::age::age;
 use crate::output::Answer;
+use crate::remote::Elsewhere;
 use crate::table;
 
-/// Which cluster.
+/// Whether all are asked.
 #[derive(Debug, Args)]
 pub(crate) struct WholeCluster {
     /// Show every node of the cluster in one line, as its agent last wrote it into its CellwallNode.
     ///
     /// Asks the API server and no agent, so it works wherever kubectl does. Needs the right to list nodes and cellwallnodes.
     /// Exits with 3 when a node is not ready, has no agent, or has said nothing for eleven minutes.
-    #[arg(long, conflicts_with = "watch")]
+    #[arg(long, conflicts_with = "watch", group = "from")]
     pub(crate) cluster: bool,
-    /// With --cluster: how the API server is reached, as for kubectl.
-    #[arg(long, value_name = "PATH", requires = "cluster")]
-    kubeconfig: Option<PathBuf>,
-    /// With --cluster: a context of the kubeconfig; its current one otherwise.
-    #[arg(long, value_name = "NAME", requires = "cluster")]
-    context: Option<String>,
 }
 
 /// All nodes.
@@ -37,9 +30,8 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    pub(crate) async fn of(cluster: &WholeCluster) -> Result<Self> {
-        let client = client(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await?;
-        Ok(Self { nodes: overview(&client).await? })
+    pub(crate) async fn of(elsewhere: &Elsewhere) -> Result<Self> {
+        Ok(Self { nodes: overview(&elsewhere.cluster().await?).await? })
     }
 
     /// False also where there is none.

@@ -1,4 +1,4 @@
-//! `cellwall`: asks the agent of this node what it enforces, or what policies would do.
+//! `cellwall`: asks the agent of this node, or of another one, what it enforces, or what policies would do.
 
 mod age;
 mod args;
@@ -8,6 +8,7 @@ mod endpoints;
 mod node;
 mod output;
 mod policies;
+mod remote;
 mod run;
 mod status;
 mod table;

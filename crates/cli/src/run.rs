@@ -1,6 +1,7 @@
 //! One command: ask, print, and say how it went.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use futures::StreamExt;
 
 use crate::args::{Args, Command, Format, Scope};
 use crate::check;
-use crate::cluster::Nodes;
+use crate::cluster::{Nodes, WholeCluster};
 use crate::node;
 use crate::output::{Versions, render};
 use crate::wait;
@@ -28,13 +29,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut Args::command(), "cellwall", &mut io::stdout());
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Version { client: true } => return version(None, format),
+        Command::Version { client: true, .. } => return version(None, format),
         Command::Node(command) => {
             print(&node::run(&command, &args.socket)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Status { cluster, .. } if cluster.cluster => {
-            let nodes = Nodes::of(&cluster).await?;
+        Command::Status { cluster: WholeCluster { cluster: true }, ref elsewhere, .. } => {
+            let nodes = Nodes::of(elsewhere).await?;
             print(&render(&nodes, format)?)?;
             return Ok(exit_code(nodes.are_all_ready()));
         }
@@ -45,11 +46,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         }
         _ => {}
     }
-    let mut client = match Client::connect(&args.socket).await {
-        Err(error) if node::is_disabled() => {
-            bail!("this node is disabled: nothing is enforced here until `cellwall node enable` ({error})")
-        }
-        connected => connected?,
+    let named = args.command.elsewhere().and_then(|elsewhere| Some((elsewhere, elsewhere.node.as_deref()?)));
+    let mut client = match named {
+        Some((elsewhere, node)) => elsewhere.agent(node).await?,
+        None => on_this_machine(&args.socket).await?,
     };
     match args.command {
         Command::Status { watch: true, .. } => watch(client, format).await,
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             print(&render(&status, format)?)?;
             Ok(exit_code(status.ready))
         }
-        Command::Endpoints { scope, selector } => {
+        Command::Endpoints { scope, selector, .. } => {
             let mut endpoints = client.endpoints(namespace(&scope)).await?;
             if let Some(selector) = selector {
                 endpoints.retain(|endpoint| is_selected(&selector, endpoint));
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             print(&render(&ListEndpointsResponse { endpoints }, format)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Policies { scope, selector } => {
+        Command::Policies { scope, selector, .. } => {
             let mut policies = client.policies(namespace(&scope)).await?;
             if let Some(selector) = selector {
                 let endpoints = client.endpoints("").await?;
@@ -83,6 +83,15 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         }
         Command::Version { .. } => version(Some(client.status().await?.agent_version), format),
         Command::Completion { .. } | Command::Node(_) | Command::Check(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn on_this_machine(socket: &Path) -> Result<Client> {
+    match Client::connect(socket).await {
+        Err(error) if node::is_disabled() => {
+            bail!("this node is disabled: nothing is enforced here until `cellwall node enable` ({error})")
+        }
+        connected => Ok(connected?),
     }
 }
 

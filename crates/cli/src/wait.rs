@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::args::Format;
 use crate::output::{Answer, render};
+use crate::remote::Elsewhere;
 use crate::table;
 
 /// Nodes that a message names; there may be thousands.
@@ -32,6 +33,8 @@ pub(crate) struct Wait {
     /// How long, as 30s or 5m.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     timeout: Duration,
+    #[command(flatten)]
+    pub(crate) elsewhere: Elsewhere,
 }
 
 fn parse_policy(text: &str) -> Result<String, &'static str> {
@@ -50,7 +53,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 
 /// Waits, and tells on the way to standard error what is missing.
 pub(crate) async fn run(mut client: Client, wait: Wait, format: Format) -> Result<String> {
-    let Wait { policy, namespace, timeout } = wait;
+    let Wait { policy, namespace, timeout, .. } = wait;
     let deadline = Instant::now().checked_add(timeout);
     let mut answers = pin!(client.wait_enforced(&namespace, &policy).await?);
     let mut last: Option<WaitEnforcedResponse> = None;

@@ -76,6 +76,17 @@ async fn without_an_agent_it_names_the_remedy() {
 }
 
 #[tokio::test]
+async fn for_another_node_the_api_server_is_asked_and_no_socket() {
+    let folder = folder();
+    let kubeconfig = folder.path().join("config");
+    let question = ["status", "--node", "n1", "--kubeconfig", kubeconfig.to_str().expect("UTF-8")];
+    let output = cellwall(Path::new("/nonexistent/agent.sock"), &question).await;
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    let said = text(&output.stderr);
+    assert!(said.contains(question[4]) && !said.contains("agent.sock"), "{said}");
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_is_2_and_what_needs_no_agent_asks_none() {
     let nowhere = Path::new("/nonexistent/agent.sock");
     assert_eq!(cellwall(nowhere, &["stauts"]).await.status.code(), Some(2));

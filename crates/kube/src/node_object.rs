@@ -81,6 +81,9 @@ pub struct CellwallNodeStatus {
     /// Of NetworkPolicy: the resourceVersion up to which everything is live in the kernel.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub enforced: Vec<EnforcedVersion>,
+    /// Where the agent answers from outside the node. Absent where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Remote>,
     /// When this was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
@@ -106,6 +109,22 @@ impl CellwallNodeStatus {
             None => Some("it has not said that it is ready".to_owned()),
         }
     }
+}
+
+/// How an agent is asked from outside its node: by a port of its pod, which `kubectl port-forward` reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Remote {
+    /// Namespace of the agent's pod.
+    pub namespace: String,
+    /// Name of the agent's pod.
+    pub pod: String,
+    /// The port, on 127.0.0.1 of the node.
+    pub port: i32,
+    /// A ServiceAccount of that namespace which may ask: its tokens for the audience `cellwall.dev` are taken.
+    pub service_account: String,
+    /// SHA-256 of the certificate that answers there, in small hexadecimal digits.
+    pub certificate_sha256: String,
 }
 
 /// How far a node is with one kind of policies.

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use cellwall_e2e::cluster::Cluster;
 use cellwall_e2e::helm::{NAMESPACE, ask, chart, cleanup_manifest, helm, said};
 use cellwall_e2e::node::CNI_CONF_DIR;
+use cellwall_e2e::programs::program;
+use serde_json::Value;
 
 use crate::process::Agent;
 use crate::site::{PATIENCE, Site};
@@ -46,6 +48,7 @@ fn the_chart_is_installed_upgraded_rolled_back_and_uninstalled_and_nothing_is_le
     installed.fits_into_its_memory();
     rights::may_write_nothing_but_its_object(cluster);
     says_what_it_enforces(&site);
+    is_asked_from_outside(cluster);
     let tested = run(cluster, &["test", NAMESPACE, "--timeout", "1m"]);
     assert!(tested.contains("Succeeded"), "{tested}");
 
@@ -84,6 +87,17 @@ fn says_what_it_enforces(site: &Site) {
     let told = site.cluster.kubectl(&["get", "cwn", "node-1", columns], "").expect("kubectl succeeds");
     assert_eq!(told, "Node Ready=True");
     println!("{}", site.kubectl("get cellwall"));
+}
+
+/// By an administrator, with what the chart has installed.
+fn is_asked_from_outside(cluster: &Cluster) {
+    let mut cellwall = cluster.outside(program("cellwall").expect("it is built"));
+    cellwall.args(["status", "--node", "node-1", "-o", "json", "--kubeconfig"]);
+    let begun = Instant::now();
+    let answer = said(cellwall.arg(cluster.folder().join("kubeconfig"))).expect("it may ask");
+    println!("asked from outside the node in {} ms", begun.elapsed().as_millis());
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!((&answer["node"], &answer["ready"]), (&"node-1".into(), &true.into()), "{answer}");
 }
 
 /// What was last known stays enforced without the hook, and `deploy/cleanup.yaml` removes it.

@@ -39,7 +39,20 @@ pub(crate) fn may_write_nothing_but_its_object(cluster: &Cluster) {
     for verb in ["get", "watch", "update", "delete", "deletecollection"] {
         assert!(!may(&format!("{verb} {objects}")), "{verb} {objects}");
     }
-    for what in ["list secrets", "list configmaps", "create pods/exec", "create serviceaccounts/token"] {
+    // Whoever asks from outside the node.
+    for what in
+        ["create tokenreviews.authentication.k8s.io", "create subjectaccessreviews.authorization.k8s.io"]
+    {
+        assert!(may(what), "{what}");
+    }
+    for what in [
+        "list secrets",
+        "list configmaps",
+        "create pods --subresource=exec",
+        "create serviceaccounts --subresource=token",
+        "get pods --subresource=portforward",
+        "get cellwallnodes.cellwall.dev --subresource=agent",
+    ] {
         assert!(!may(what), "{what}");
     }
 }

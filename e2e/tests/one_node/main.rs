@@ -2,6 +2,7 @@
 //! the other; it ends with this process.
 
 mod claims;
+mod remote;
 mod restarted;
 mod source;
 

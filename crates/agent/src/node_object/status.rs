@@ -39,6 +39,7 @@ pub(super) fn status(
         problems: node.problems.iter().take(PROBLEMS).map(text).collect(),
         policies_with_problems: names(policies_with_problems(&snapshot.policies)),
         pods_not_enforced: names(pods_not_enforced(snapshot)),
+        remote: None,
         heartbeat: None,
         enforced: node.sources.iter().filter_map(enforced).collect(),
         conditions: conditions(node, before, now),

@@ -476,7 +476,10 @@ pub mod agent_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// AgentService tells what one node enforces. It listens on a unix socket of the node, which only root may use.
+    /// AgentService tells what one node enforces. It listens on a unix socket of the node, which only root may use, and by TLS on a port
+    /// of the node's loopback, which forwarding a port of the agent's pod leads to. There each call has the header
+    /// `authorization: Bearer TOKEN`; the token is for the audience `cellwall.dev`, and the API server lets whose it is get
+    /// cellwallnodes/agent of the node.
     ///
     /// Every answer but those of WaitEnforced describes one moment: the state that the agent published last. Lists are sorted by namespace and
     /// name and are not cut; the largest answer is 32 MiB, beyond which the call fails with OUT_OF_RANGE.
@@ -760,7 +763,10 @@ pub mod agent_service_server {
             tonic::Status,
         >;
     }
-    /// AgentService tells what one node enforces. It listens on a unix socket of the node, which only root may use.
+    /// AgentService tells what one node enforces. It listens on a unix socket of the node, which only root may use, and by TLS on a port
+    /// of the node's loopback, which forwarding a port of the agent's pod leads to. There each call has the header
+    /// `authorization: Bearer TOKEN`; the token is for the audience `cellwall.dev`, and the API server lets whose it is get
+    /// cellwallnodes/agent of the node.
     ///
     /// Every answer but those of WaitEnforced describes one moment: the state that the agent published last. Lists are sorted by namespace and
     /// name and are not cut; the largest answer is 32 MiB, beyond which the call fails with OUT_OF_RANGE.

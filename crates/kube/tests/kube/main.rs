@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
+mod access;
 mod api;
 mod common;
 mod enforced;
@@ -10,5 +11,6 @@ mod folder;
 mod kubeconfig;
 mod network_policy;
 mod objects;
+mod remote;
 mod server;
 mod services;

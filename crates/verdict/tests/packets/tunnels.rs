@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use cellwall_abi::{CLASS_UNKNOWN_POD, ClassPair, ENDPOINT_AUDIT, Reason, SERVICE_TUNNEL};
+use cellwall_abi::{CLASS_UNKNOWN_POD, ClassPair, ENDPOINT_AUDIT, Live, Reason, SERVICE_TUNNEL};
 use cellwall_policy::flow::Direction::{Egress, Ingress};
 use cellwall_policy::flow::{Flow, Protocol};
 use cellwall_testkit::frame::{opening, packet};
+use cellwall_verdict::header::ACK;
 
 use crate::headers::with_extensions;
 use crate::services::{BRIDGE, STAMPED};
@@ -101,6 +102,14 @@ fn audit_lifts_no_tunnel() {
         }
         let denied = world.open(&to(&world, node, Protocol::TCP, 53));
         assert!(denied.audit && denied.passes(), "{denied:?}");
+        // Nor the one to which the Service of a running connection comes to lead.
+        world.translate(&asked, 0, &[]);
+        world.connect(&asked);
+        world.translate(&asked, SERVICE_TUNNEL, &[]);
+        world.change(|tables| tables.live = Live(5));
+        world.record(|record| record.since = 5);
+        let verdict = world.segment(&asked, true, ACK);
+        assert_eq!((verdict.reason, verdict.audit), (Reason::Tunnel, false));
     }
 }
 

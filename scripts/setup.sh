@@ -14,7 +14,7 @@ tools=(cc:gcc readelf:binutils ip:iproute2 nft:nftables)
 # A compiler without headers and start files links nothing; gcc only recommends them.
 folders=(/usr/include/stdio.h:libc6-dev)
 if [ "${1:-build}" = cluster ]; then
-    tools+=(containerd:containerd runc:runc iptables:iptables unshare:util-linux nsenter:util-linux)
+    tools+=(containerd:containerd runc:runc iptables:iptables unshare:util-linux nsenter:util-linux pgrep:procps)
     folders+=(/usr/lib/cni/bridge:containernetworking-plugins)
 fi
 case ${1:-build} in

@@ -10,7 +10,7 @@ use cellwall_abi::{ABI_VERSION, CONFIG_STRICT, Config, Counter, Direction, Event
 use cellwall_policy::plan::Op;
 use cellwall_policy::wanted::Observed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::info;
+use tracing::{debug, info, warn};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::count::{self, Usage};
@@ -92,7 +92,12 @@ impl Datapath {
         let heirs =
             before.iter().filter(|p| p.tables.iter().all(|id| shared.contains(id))).map(|p| p.id).collect();
         let ids = before.iter().map(|p| p.id).chain(programs.iter().map(|p| p.id));
-        let own = ids.chain(remove::program_ids(&pins.others)?).collect();
+        // Of a layout that is not known here, perhaps. Without them a program of another version counts as somebody else's.
+        let of_others = remove::program_ids(&pins.others).unwrap_or_else(|error| {
+            warn!("the programs of another version are not known: {error}");
+            BTreeSet::new()
+        });
+        let own = ids.chain(of_others).collect();
         let tables = Tables::open(&pins.maps)?;
         let secret = settle(&tables, settings)?;
         let features = features::probe(&tables.endpoints.try_batch(), programs[0].fd().as_fd());
@@ -137,6 +142,7 @@ impl Datapath {
         let removed = remove::versions(&self.pins.others)?;
         info!(pins = removed.pins, interfaces = removed.interfaces, "what another version had is gone");
         self.pins.others.clear();
+        self.links.borrow_mut().forget_others();
         Ok(())
     }
 
@@ -228,7 +234,11 @@ impl Datapath {
     pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, AttachError> {
         let mut all = self.attached_at(Hook::POD)?;
         // A kernel that does not list them tells of none; the programs are where they are all the same.
-        for ifindex in links::with_xdp().unwrap_or_default() {
+        let with_xdp = links::with_xdp().unwrap_or_else(|error| {
+            debug!("cannot list interfaces with XDP programs: {error}");
+            BTreeSet::new()
+        });
+        for ifindex in with_xdp {
             if let Some(attached) = all.get_mut(&ifindex) {
                 attached.first = false;
             }

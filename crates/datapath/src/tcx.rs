@@ -51,6 +51,11 @@ impl Links {
         Self { folder, others, held: BTreeMap::new() }
     }
 
+    /// There are no other versions any more.
+    pub(crate) fn forget_others(&mut self) {
+        self.others.clear();
+    }
+
     /// Gives the link that another version has at an interface to this one, with the program that it runs.
     fn inherit(&self, ifindex: u32, hook: Hook) -> io::Result<()> {
         let ours = path(&self.folder, ifindex, hook);

@@ -161,9 +161,6 @@ pub(crate) fn track<F: Parse, P: Packet, T: Tables<F>>(case: &Case<'_, F, P, T>)
         && !planted("since-ignored")
         && let Some(revoked) = older::judge_again(case, conn)
     {
-        if is_audited(record, revoked.reason) {
-            return revoked;
-        }
         // While the pod is taken over, the next segment would pass for one of a connection that nobody saw being
         // opened, perhaps by the other side: the entry stays and says who did.
         if headers.protocol != TCP
@@ -431,6 +428,8 @@ fn again<F: Family, P: Packet, T: Tables<F>>(
         // The same SYN once more.
         known.revision = new.revision;
         known.seen = new.seen;
+        // Now somebody has seen who opens it.
+        known.state &= !CONN_GUESSED;
         if !planted("the-same-syn-is-not-deferred") {
             known.flags |= new.flags & CONN_DEFERRED;
             known.state |= new.state & CONN_LISTED;

@@ -14,8 +14,7 @@ use crate::policy::ask;
 use crate::tables::{Packet, Tables};
 use crate::{Verdict, stage};
 
-/// Asks policy about a live connection, in its opener's direction. `Some` when it is no longer allowed; of an audited pod it
-/// lives on, and what this packet would change of it but for its revision, a FIN for one, is not noted.
+/// Asks policy about a live connection, in its opener's direction. `Some` when it is no longer allowed.
 #[inline(always)]
 pub(crate) fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
     case: &Case<'_, F, P, T>,
@@ -47,22 +46,19 @@ pub(crate) fn judge_again<F: Parse, P: Packet, T: Tables<F>>(
         },
     }
     .forgotten(case.packet);
-    conn.rule = verdict.rule;
-    if !verdict.reason.is_drop() {
-        conn.flags &= !CONN_AUDIT;
-        return None;
-    }
-    // Which audit does not lift.
-    let reason = if matches!(verdict.reason, Reason::Tunnel) { Reason::Tunnel } else { Reason::Revoked };
-    if is_audited(case.record, reason) {
-        conn.flags |= CONN_AUDIT;
-        // It goes on, and is told of once for each change that denies it.
-        conn.revision = case.hook.live.0;
-        if planted("audit-is-silent-about-who-runs") {
-            return None;
+    if verdict.reason.is_drop() {
+        if !is_audited(case.record, verdict.reason) {
+            // Audit, which would lift a revocation, does not lift a tunnel.
+            let reason =
+                if matches!(verdict.reason, Reason::Tunnel) { Reason::Tunnel } else { Reason::Revoked };
+            return Some(Verdict::by_rule(reason, verdict.rule));
         }
+        conn.flags |= CONN_AUDIT;
+    } else {
+        conn.flags &= !CONN_AUDIT;
     }
-    Some(Verdict::by_rule(reason, verdict.rule))
+    conn.rule = verdict.rule;
+    None
 }
 
 /// The verdict on a connection to what has become a Service since, or was one. One to a node that is older than the Service

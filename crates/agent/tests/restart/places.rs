@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Scope, scope, sleep};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ const INDEX: u32 = 4711;
 const ADDRESSES: [&str; 2] = ["10.244.0.250", "fd00:244::250"];
 /// What a datagram that passes needs at most to arrive.
 const ON_ITS_WAY: Duration = Duration::from_millis(20);
+/// Datagrams that an owner has sent, of both families, since he is enforced.
+const SENT: u64 = 40;
 
 /// How many pods there are, one after the other.
 fn owners() -> u32 {
@@ -77,11 +79,11 @@ fn live(world: &World, server: &Pod, (owner, is_client): (u32, bool), random: &m
     let [v4, v6] = ADDRESSES;
     let (v4, v6) = (v4.parse().expect("an address"), v6.parse().expect("an address"));
     let pod = world.net.connect_at(Some(INDEX), INTERFACE, v4, v6).expect("its predecessor has left");
-    let gone = AtomicBool::new(false);
+    let (gone, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     scope(|scope| {
         let _gone = Stop(&gone);
         for (own, to) in pod.addresses().into_iter().zip(server.addresses()) {
-            ask(scope, &pod, (own, to), owner, &gone);
+            ask(scope, &pod, (own, to), owner, (&gone, &sent));
         }
         if !is_first[0] {
             tell(world, owner, app);
@@ -91,6 +93,11 @@ fn live(world: &World, server: &Pod, (owner, is_client): (u32, bool), random: &m
         let start = Instant::now();
         while is_client && [false, true].into_iter().any(|six| !read(heard).contains(&(owner, six))) {
             assert!(start.elapsed() < SOON, "owner {owner} is a client and not heard\n{}", world.log());
+            sleep(Duration::from_millis(1));
+        }
+        let placed = sent.load(Relaxed);
+        while sent.load(Relaxed) < placed + SENT {
+            assert!(start.elapsed() < SOON, "owner {owner} cannot send\n{}", world.log());
             sleep(Duration::from_millis(1));
         }
         sleep(ON_ITS_WAY);
@@ -123,14 +130,15 @@ fn ask<'s>(
     pod: &Pod,
     (own, to): (IpAddr, IpAddr),
     owner: u32,
-    gone: &'s AtomicBool,
+    (gone, sent): (&'s AtomicBool, &'s AtomicU64),
 ) {
     let socket = pod.namespace.run(|| UdpSocket::bind((own, PORTS[1]))).expect("a free port");
     socket.set_nonblocking(true).expect("a socket");
     scope.spawn(move || {
         while !gone.load(Relaxed) {
-            // Until there is a route, and where nobody lets it out, it fails.
-            let _ = socket.send_to(&owner.to_be_bytes(), SocketAddr::new(to, PORTS[0]));
+            // Until there is a route it fails.
+            let is_sent = socket.send_to(&owner.to_be_bytes(), SocketAddr::new(to, PORTS[0])).is_ok();
+            sent.fetch_add(u64::from(is_sent), Relaxed);
             while socket.recv(&mut [0; 4]).is_ok() {}
             sleep(Duration::from_millis(1));
         }

@@ -1,12 +1,30 @@
 //! Who opened it, who may answer, when it ends.
 
-use cellwall_abi::{Bucket, Conn, Reason};
+use cellwall_abi::{ACTION_DENY, Bucket, Conn, PolicyEntry, RULE_NONE, Reason};
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::{Frame, opening_from};
 use cellwall_verdict::header::{ACK, FIN, RST, SYN};
 use cellwall_verdict::process;
 
 use crate::world::{POD, RULES, World, frame, other};
+
+#[test]
+fn what_a_rule_denies_is_told_apart_from_what_no_rule_allows() {
+    for direction in Direction::ALL {
+        for mut world in World::both() {
+            let flow = world.allowed(direction);
+            for (rule, reason) in [(RULE_NONE, Reason::DefaultDeny), (7, Reason::Denied)] {
+                world.change(|tables| {
+                    for entry in tables.policy.values_mut() {
+                        *entry = PolicyEntry::only_rest(ACTION_DENY, rule);
+                    }
+                });
+                let verdict = world.open(&flow);
+                assert_eq!((verdict.reason, verdict.rule, verdict.passes()), (reason, rule, false));
+            }
+        }
+    }
+}
 
 #[test]
 fn a_first_packet_is_judged_by_its_own_direction() {

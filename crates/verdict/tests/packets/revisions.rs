@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cellwall_abi::{
     Be16, CLASS_UNKNOWN_POD, CONN_ESTABLISHED, CONN_MIDFLOW, CONN_OPENED_BY_POD, CONN_REPLIED, ClassPair,
-    Conn, ENDPOINT_AUDIT, Family, Live, Reason, V4, V6,
+    Conn, Family, Live, Reason, V4, V6,
 };
 use cellwall_policy::flow::{Direction, Flow, Protocol};
 use cellwall_testkit::frame::{CLIENT_PORT, pod_mac};
@@ -60,20 +60,6 @@ fn a_connection_that_is_cut_is_not_taken_over_in_the_other_direction() {
         assert_eq!(world.segment(&flow, true, ACK).reason, Reason::Revoked);
         assert_eq!(world.connections(), (0, 0), "then nothing needs to be remembered");
         assert_eq!(world.segment(&flow, true, ACK).reason, Reason::DefaultDeny);
-    }
-}
-
-/// Whoever tries policies in audit sees what they would cut of what runs, and not of what is opened alone.
-#[test]
-fn in_audit_a_connection_that_would_be_cut_is_told_of_once_and_goes_on() {
-    for (mut world, flow) in live() {
-        next(&mut world, 5);
-        world.record(|record| record.flags |= ENDPOINT_AUDIT);
-        let verdict = world.segment(&flow, true, ACK);
-        assert_eq!((verdict.reason, verdict.audit, verdict.passes()), (Reason::Revoked, true, true));
-        for from_opener in [false, true] {
-            assert_eq!(world.segment(&flow, from_opener, ACK).reason, Reason::Established);
-        }
     }
 }
 

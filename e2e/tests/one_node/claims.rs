@@ -30,10 +30,9 @@ fn policy(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name}, "spec": spec})
 }
 
-fn pod(name: &str, app: &str, container: Value, more: Value) -> Value {
+fn pod(name: &str, app: &str, mut container: Value, more: &Value) -> Value {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": app}},
         "spec": more});
-    let mut container = container;
     container["name"] = json!("main");
     container["image"] = json!(AGNHOST);
     pod["spec"]["containers"] = json!([container]);
@@ -103,7 +102,7 @@ fn probes_reach_a_pod_to_which_everything_is_denied() {
         "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
         "readinessProbe": {"httpGet": {"path": "/hostname", "port": 8080}, "periodSeconds": 1},
         "livenessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 1}});
-    pods.apply(&pod("probed", "probed", main, json!({})));
+    pods.apply(&pod("probed", "probed", main, &json!({})));
     pods.kubectl("wait --for=condition=Ready pod/probed --timeout=60s");
     assert_eq!(node.addresses("probes", "probed").map(|address| pods.connects(address)), [false, false]);
     // The liveness probe would have had it restarted by now.
@@ -118,7 +117,7 @@ fn a_pod_in_its_nodes_network_is_not_isolated_and_named_as_such() {
     let node = node.as_ref().expect("just made");
     let pods = node.pods("host");
     let main = json!({"args": ["netexec", format!("--http-port={HOST_PORT}"), "--udp-port=-1"]});
-    pods.apply(&pod("in-the-nodes-network", "server", main, json!({"hostNetwork": true})));
+    pods.apply(&pod("in-the-nodes-network", "server", main, &json!({"hostNetwork": true})));
     pods.kubectl("wait --for=condition=Ready pod/in-the-nodes-network --timeout=60s");
     pods.deny();
     let policies =
@@ -192,14 +191,14 @@ fn who_gets_an_address_gets_nothing_that_its_last_owner_might() {
             |timeout: &str| json!({"args": ["connect", to.to_string(), format!("--timeout={timeout}")]});
         let [friend, stranger] = ["friend", "stranger"].map(|who| format!("{who}-{owner}"));
         let once = json!({"restartPolicy": "Never"});
-        pods.apply(&pod(&friend, "friend", connect("20s"), once.clone()));
+        pods.apply(&pod(&friend, "friend", connect("20s"), &once));
         pods.kubectl(&format!("wait --for=jsonpath={{.status.phase}}=Succeeded pod/{friend} --timeout=60s"));
         let addresses = node.addresses("reuse", &friend);
         if owner % 3 == 0 {
             pods.kubectl(&format!("delete pod {friend} --grace-period=0 --force"));
         }
         node.gives_next(addresses);
-        pods.apply(&pod(&stranger, "stranger", connect("3s"), once));
+        pods.apply(&pod(&stranger, "stranger", connect("3s"), &once));
         pods.kubectl(&format!("wait --for=jsonpath={{.status.phase}}=Failed pod/{stranger} --timeout=60s"));
         assert_eq!(node.addresses("reuse", &stranger), addresses, "it has what {friend} had");
         assert!(pods.kubectl(&format!("logs {stranger}")).contains("TIMEOUT"));
@@ -238,7 +237,7 @@ fn out_to_the_api_server_to_names_and_to_the_own_node_rules_are_needed_and_suffi
     let node = node.as_ref().expect("just made");
     let pods = node.pods("egress");
     let names = json!({"args": ["netexec", "--udp-port=53", "--http-port=8080"]});
-    pods.apply(&pod("names", "names", names, json!({})));
+    pods.apply(&pod("names", "names", names, &json!({})));
     pods.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "names"}, "spec": {
         "clusterIP": DNS_SERVICE, "selector": {"app": "names"}, "ports": [{"protocol": "UDP", "port": 53}]}}));
     pods.kubectl("wait --for=condition=Ready pod/names --timeout=60s");

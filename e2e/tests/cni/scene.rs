@@ -180,7 +180,8 @@ impl Scene {
 
     pub(crate) fn end_pods(&self, namespace: &str) {
         self.kubectl(&format!("-n {namespace} delete pods --all --timeout=120s"));
-        // Not before: pods that end are still asked.
+        // Not before: pods that end are still asked. An object with a grace period is there until the kubelet has ended its
+        // pod; with none it goes at once, and a listener may outlive its policies.
         self.kubectl(&format!("-n {namespace} delete networkpolicies --all --timeout=120s"));
     }
 
@@ -259,7 +260,7 @@ fn pod(namespace: &str, name: &str, labels: &Value, mut main: Value, folders: &V
         .collect();
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {"containers": [main], "volumes": folders.iter().map(volume).collect::<Value>(),
-        "restartPolicy": "Never", "terminationGracePeriodSeconds": 0}})
+        "restartPolicy": "Never", "terminationGracePeriodSeconds": 1}})
 }
 
 /// `/usr/bin` is `usr-bin`.

@@ -113,7 +113,8 @@ pub const CONN_STAMPED: u8 = 128;
 /// 56 bytes: with the key of IPv4 and what the kernel keeps of a row, 128, which is two cache lines, where 64 would be
 /// three. `revision` equal to the live word means that the verdict stands and no policy is read.
 /// Else the pod's record decides: at or after its `since`, the entry is stamped with the live revision and the
-/// verdict stands; before it, policy is asked again in the opener's direction.
+/// verdict stands; before it, policy is asked again in the opener's direction, and where the opener is a guess
+/// ([`CONN_GUESSED`]) the connection is seen for the first time again.
 ///
 /// Unanswered and answered connections live in different tables with this same value, so that a flood of the
 /// former takes nothing from the latter. Counters are plain adds: two CPUs on one flow may lose a count, never a

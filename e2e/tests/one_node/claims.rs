@@ -51,32 +51,6 @@ impl Pods<'_> {
         self.cluster.kubectl(&arguments, "").expect("kubectl succeeds")
     }
 
-    /// True when the client's program is answered there; false when it hears nothing.
-    fn reaches(&self, to: SocketAddr, protocol: &str) -> bool {
-        let answer = self.ask(to, protocol);
-        let is_silent = answer.as_ref().is_none_or(|error| error.contains("TIMEOUT"));
-        assert!(is_silent, "dropped silently, nothing else: {answer:?}");
-        answer.is_none()
-    }
-
-    /// Asks there: why it was not answered, if it was not.
-    fn ask(&self, to: SocketAddr, protocol: &str) -> Option<String> {
-        let (to, protocol) = (to.to_string(), format!("--protocol={protocol}"));
-        let connect = [
-            "-n",
-            self.namespace,
-            "exec",
-            "client",
-            "--",
-            "/agnhost",
-            "connect",
-            &to,
-            "--timeout=2s",
-            &protocol,
-        ];
-        self.cluster.kubectl(&connect, "").err().map(|error| error.to_string())
-    }
-
     /// Until kube-proxy knows a Service it may refuse.
     fn until_reaches(&self, to: SocketAddr, protocol: &str, wanted: bool) {
         let begun = Instant::now();

@@ -135,16 +135,33 @@ impl Pods<'_> {
 
     /// True when the client's own program connects to the server's; false when it gets no answer.
     fn connects(&self, server: IpAddr) -> bool {
-        let target = SocketAddr::new(server, 8080).to_string();
-        let connect =
-            ["-n", self.namespace, "exec", "client", "--", "/agnhost", "connect", &target, "--timeout=2s"];
-        match self.cluster.kubectl(&connect, "") {
-            Ok(_) => true,
-            Err(error) => {
-                assert!(error.to_string().contains("TIMEOUT"), "dropped silently, nothing else: {error}");
-                false
-            }
-        }
+        self.reaches(SocketAddr::new(server, 8080), "tcp")
+    }
+
+    /// True when the client's program is answered there; false when it hears nothing.
+    fn reaches(&self, to: SocketAddr, protocol: &str) -> bool {
+        let answer = self.ask(to, protocol);
+        let is_silent = answer.as_ref().is_none_or(|error| error.contains("TIMEOUT"));
+        assert!(is_silent, "dropped silently, nothing else: {answer:?}");
+        answer.is_none()
+    }
+
+    /// Asks there: why it was not answered, if it was not.
+    fn ask(&self, to: SocketAddr, protocol: &str) -> Option<String> {
+        let (to, protocol) = (to.to_string(), format!("--protocol={protocol}"));
+        let connect = [
+            "-n",
+            self.namespace,
+            "exec",
+            "client",
+            "--",
+            "/agnhost",
+            "connect",
+            &to,
+            "--timeout=2s",
+            &protocol,
+        ];
+        self.cluster.kubectl(&connect, "").err().map(|error| error.to_string())
     }
 }
 

@@ -54,8 +54,8 @@ fn ours_is_first_whoever_was_there_before() {
     });
 }
 
-/// Somebody's XDP program that lets everything pass, on an interface until this is dropped. Of those who attach one few use more
-/// than this: `bpf(2)`, commands 5 and 28.
+/// Somebody's XDP program that lets everything pass, on an interface until this is dropped. By `bpf(2)`:
+/// `BPF_PROG_LOAD` (5) and `BPF_LINK_CREATE` (28).
 fn xdp(ifindex: u32) -> OwnedFd {
     let bpf = |command: u32, attr: &[u64]| {
         // JUSTIFICATION: libc has no wrapper for bpf(2), and aya loads XDP programs out of objects only.

@@ -52,21 +52,27 @@ struct Kernel {
     port: u16,
 }
 
+/// A data path of its own with small tables, what compiles for it, and what is in it.
+pub(crate) fn open(pin_name: &str) -> (Datapath, Compiler, Observed) {
+    let settings = Settings {
+        bpffs: bpffs::private(),
+        pin_name: pin_name.to_owned(),
+        capacities: ROOM,
+        flows: 4096,
+        pending: 4096,
+        fragments: 1024,
+        events_bytes: 1 << 16,
+        ..Settings::default()
+    };
+    let datapath = Datapath::open(&settings).expect("the data path opens");
+    let compiler = Compiler::new(datapath.secret());
+    let observed = datapath.observe().expect("the tables can be read");
+    (datapath, compiler, observed)
+}
+
 impl Kernel {
     fn open() -> Self {
-        let settings = Settings {
-            bpffs: bpffs::private(),
-            pin_name: "cellwall-differential".to_owned(),
-            capacities: ROOM,
-            flows: 4096,
-            pending: 4096,
-            fragments: 1024,
-            events_bytes: 1 << 16,
-            ..Settings::default()
-        };
-        let datapath = Datapath::open(&settings).expect("the data path opens");
-        let compiler = Compiler::new(datapath.secret());
-        let observed = datapath.observe().expect("the tables can be read");
+        let (datapath, compiler, observed) = open("cellwall-differential");
         Self { datapath, compiler, observed, port: 0 }
     }
 

@@ -9,14 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cellwall_datapath::{At, Datapath, Runner, Settings, now_tick};
+use cellwall_datapath::{At, Datapath, Runner, now_tick};
 use cellwall_oracle::{Flow, Objects, decide, frontends};
 use cellwall_policy::compile::Compiler;
 use cellwall_policy::flow::{Decision, Protocol};
 use cellwall_policy::model::{Cluster, Touched};
 use cellwall_policy::plan::{Op, plan};
 use cellwall_policy::wanted::{Observed, Wanted};
-use cellwall_testkit::bpffs;
 use cellwall_testkit::frame::{Frame, UPLINK};
 use cellwall_testkit::memory::{Memory, after};
 use cellwall_testkit::net::{Namespace, is_root};
@@ -24,6 +23,7 @@ use cellwall_testkit::objects::{Rng, generate, mutate};
 
 use crate::cluster::{ROOM, cluster};
 use crate::judged::{interfaces, no_packet, to_a_service, verdict};
+use crate::kernel;
 use crate::plans::{Question, is_translated, questions, told};
 use crate::report::number;
 
@@ -151,19 +151,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(namespace: &'a Namespace) -> Self {
-        let settings = Settings {
-            bpffs: bpffs::private(),
-            pin_name: "cellwall-running".to_owned(),
-            capacities: ROOM,
-            flows: 4096,
-            pending: 4096,
-            fragments: 1024,
-            events_bytes: 1 << 16,
-            ..Settings::default()
-        };
-        let datapath = Datapath::open(&settings).expect("the data path opens");
-        let compiler = Compiler::new(datapath.secret());
-        let observed = datapath.observe().expect("the tables can be read");
+        let (datapath, compiler, observed) = kernel::open("cellwall-running");
         let mut writer = Self {
             namespace,
             datapath,
